@@ -1,0 +1,281 @@
+"""`ci.yaml`: what a repository says about itself. Every part is optional.
+
+The types below are the schema: `ci_tools/schemas/ci.schema.json` is generated
+from them for editors (`python -m ci schema`), and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from ci_tools import yaml_safe
+from ci_tools.errors import ConfigError
+
+FILE = "ci.yaml"
+T = TypeVar("T")
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=100)]
+Seconds = Annotated[int, Meta(gt=0)]
+Severity = Literal["UNKNOWN", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
+Parameter = str | int | float | bool | list[Any] | dict[str, Any] | None
+
+
+class _Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Component(_Section):
+    """Overrides for one component, found or not. Paths are relative to the repository.
+
+    test: a command that is run in the built image instead of its `test` stage.
+    """
+
+    dockerfile: str | None = None
+    context: str | None = None
+    target: str | None = None
+    args: dict[str, str] = {}
+    test: list[str] | None = None
+    templates: list[str] | None = None
+
+
+class Build(_Section):
+    """jobs: images built at once (default: the processors).
+
+    secrets: BuildKit secret id -> file on this machine. `ca-bundle`, this
+    machine's CA bundle, is always offered; a secret never enters a key.
+    """
+
+    jobs: Annotated[int, Meta(ge=1)] | None = None
+    timeout: Seconds = 3600
+    secrets: dict[str, str] = {}
+
+
+class Scan(_Section):
+    """The gate. A secret in an image fails whatever this says.
+
+    database: OCI repository of the vulnerability database (a company mirror).
+    """
+
+    severities: tuple[Severity, ...] = ("HIGH", "CRITICAL")
+    ignore_unfixed: bool = True
+    timeout: Seconds = 900
+    database: str | None = None
+
+
+class Bound(_Section):
+    """A metric's bounds, both inclusive."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Pipeline(_Section):
+    """A pipeline and its training test. `train: true` runs it in `ci run --train`."""
+
+    file: str | None = None
+    function: str | None = None
+    train: bool = False
+    parameters: dict[str, Parameter] = {}
+    expect: dict[str, Bound] = {}
+    timeout: Seconds = 3600
+
+
+class Pipelines(_Section):
+    """directory: where pipelines are looked for.
+
+    allow_images: images by digest that no component of this repository makes.
+    """
+
+    directory: str = "pipelines"
+    templates: str = "component_specs"
+    allow_images: list[Annotated[str, Meta(pattern=r"@sha256:[0-9a-f]{64}$")]] = []
+    named: dict[Name, Pipeline] = {}
+
+
+class Registry(_Section):
+    """host: `127.0.0.1:5100` or `<account>.dkr.ecr.<region>.amazonaws.com`.
+
+    prefix: path before the component's name; the project's name by default.
+    plain_http: for a registry without TLS; loopback ones need not say so.
+    """
+
+    host: str
+    prefix: str | None = None
+    plain_http: bool = False
+
+
+class KubeflowServer(_Section):
+    """token_env: name of the environment variable that holds a bearer token."""
+
+    endpoint: str
+    namespace: str | None = None
+    experiment: str = "ci"
+    token_env: str = "KFP_TOKEN"  # noqa: S105 - the name of a variable
+    ca_bundle: str | None = None
+
+
+class PredictionService(_Section):
+    """Where servables run. endpoint_url: an AWS stand-in.
+
+    url: where the service answers, `{service}` standing for its name; without
+    it the task's own address is asked.
+    target_groups: service -> ARN of the load balancer's target group.
+    """
+
+    cluster: str
+    region: str
+    endpoint_url: str | None = None
+    url: str | None = None
+    execution_role: str | None = None
+    task_role: str | None = None
+    subnets: list[str] = []
+    security_groups: list[str] = []
+    target_groups: dict[str, str] = {}
+    assign_public_ip: bool = False
+
+
+class Environment(_Section):
+    """A set of endpoints. What is None is embedded, which only `local` may use.
+
+    allow_incomplete_scan: go on (loudly) where no vulnerability database can
+    be had.
+    """
+
+    registry: Registry | None = None
+    kubeflow: KubeflowServer | None = None
+    service: PredictionService | None = None
+    allow_incomplete_scan: bool = False
+
+
+class Config(_Section):
+    """The whole of ci.yaml.
+
+    project: the first part of every image's repository; by default the name of
+    the repository.
+    ignore: globs of Dockerfiles that are no components.
+    """
+
+    project: Name | None = None
+    ignore: list[str] = []
+    components: dict[Name, Component] = {}
+    build: Build = msgspec.field(default_factory=Build)
+    scan: Scan = msgspec.field(default_factory=Scan)
+    pipelines: Pipelines = msgspec.field(default_factory=Pipelines)
+    servables: tuple[str, ...] = ("servable", "servables/*")
+    environments: dict[Name, Environment] = {}
+
+    def environment(self, name: str) -> Environment:
+        """The environment `name`; `local` exists without being declared.
+
+        Raises ConfigError, naming the nearest declared one.
+        """
+        if name in self.environments:
+            return self.environments[name]
+        if name == "local":
+            return Environment(allow_incomplete_scan=True)
+        raise ConfigError(
+            f"environment '{name}' is not declared in {FILE}",
+            _did_you_mean(name, ["local", *self.environments])
+            or f"Declare it under 'environments:' or use one of: local, "
+            f"{', '.join(self.environments) or '(none declared)'}",
+        )
+
+
+def load(repository: Path) -> Config:
+    """Read and check `ci.yaml` of a repository; the defaults if there is none.
+
+    Raises ConfigError for YAML that does not parse, an unknown key (naming the
+    nearest valid one), a wrong type, or a non-local environment with an
+    embedded part.
+    """
+    path = repository / FILE
+    if not path.exists():
+        return Config()
+    return parse(path, Config)
+
+
+def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
+    """Read one YAML declaration as `kind`, with errors a person can act on.
+
+    Raises ConfigError.
+    """
+    name = name or path.name
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml_safe.load(text)
+    except OSError as error:
+        raise ConfigError(f"{name} cannot be read ({error.strerror})", "Mend the file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is not UTF-8 text", "Save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(f"{name} does not parse{where} ({problem})", "Mend the YAML") from error
+    try:
+        return msgspec.convert({} if data is None else data, kind)
+    except msgspec.ValidationError as error:
+        raise _explained(name, kind, str(error)) from error
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of ci.yaml, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": FILE,
+        **msgspec.json.schema(Config),
+    }
+
+
+_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
+
+
+def _explained(name: str, kind: type[Any], message: str) -> ConfigError:
+    """msgspec's sentence, with the nearest valid name for an unknown key."""
+    match = _UNKNOWN.search(message)
+    if not match:
+        return ConfigError(
+            f"{name}: {message.replace('`', chr(39)).replace('$.', '')}",
+            f"Mend {name}; 'python -m ci schema' prints what it may hold",
+        )
+    field, path = match["field"], match["path"] or ""
+    valid = _fields_at(kind, path)
+    where = f"{path}.{field}" if path else field
+    return ConfigError(
+        f"{name}: unknown key '{where}'",
+        _did_you_mean(field, valid) or f"Valid here: {', '.join(valid) or 'nothing'}",
+    )
+
+
+def _did_you_mean(word: str, valid: list[str]) -> str:
+    near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    return f"Did you mean '{near[0]}'" if near else ""
+
+
+def _fields_at(kind: type[Any], path: str) -> list[str]:
+    """Field names of the struct that msgspec's error path points to."""
+    info = msgspec.inspect.type_info(kind)
+    for step in re.findall(r"[^.\[\]]+|\[[^\]]*\]", path):
+        info = _struct_in(info, step)
+    if isinstance(info, msgspec.inspect.StructType):
+        return [field.encode_name for field in info.fields]
+    return []
+
+
+def _struct_in(info: msgspec.inspect.Type, step: str) -> msgspec.inspect.Type:
+    if isinstance(info, msgspec.inspect.StructType):
+        info = next(f.type for f in info.fields if f.encode_name == step)
+    elif isinstance(info, msgspec.inspect.DictType):
+        info = info.value_type
+    elif isinstance(info, msgspec.inspect.ListType):
+        info = info.item_type
+    if isinstance(info, msgspec.inspect.UnionType):
+        info = next(t for t in info.types if not isinstance(t, msgspec.inspect.NoneType))
+    return info

@@ -1,0 +1,227 @@
+"""Every way the tool stops: one class each, with its own exit code.
+
+An error says one sentence about what is wrong and one about what to do next.
+The command line prints both and exits with `exit_code`; nothing else in the
+package calls `sys.exit`. `docs/exit-codes.md` is generated from this module
+and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CIError(Exception):
+    """A failure that a person can act on.
+
+    what: one sentence, without a full stop: what is wrong.
+    todo: one sentence: what to do next.
+    log:  the file that holds the whole story, if there is one.
+    """
+
+    exit_code = 1
+    summary = "internal error (a defect of this tool: please report it)"
+
+    def __init__(self, what: str, todo: str, *, log: Path | None = None) -> None:
+        super().__init__(what)
+        self.what = what.rstrip(".")
+        self.todo = todo.rstrip(".")
+        self.log = log
+
+    def __str__(self) -> str:
+        text = f"{self.what}. {self.todo}."
+        return f"{text} Log: {self.log}" if self.log else text
+
+
+# 3-9: what the repository says -------------------------------------------------
+
+
+class ConfigError(CIError):
+    exit_code = 3
+    summary = "ci.yaml or another declaration is not valid"
+
+
+class DockerfileError(CIError):
+    exit_code = 4
+    summary = "a Dockerfile does not parse"
+
+
+class DuplicateComponentError(CIError):
+    exit_code = 5
+    summary = "two components have one name"
+
+
+class CycleError(CIError):
+    exit_code = 6
+    summary = "components build FROM each other in a circle"
+
+
+class TemplateError(CIError):
+    exit_code = 7
+    summary = "a component template is not valid or names an unknown component"
+
+
+class MissingInputError(CIError):
+    exit_code = 8
+    summary = "a stage's input file is missing, damaged or of another schema version"
+
+
+# 10-19: what the machine lacks -------------------------------------------------
+
+
+class EngineError(CIError):
+    exit_code = 10
+    summary = "no Docker engine with BuildKit answers"
+
+
+class RegistryError(CIError):
+    exit_code = 11
+    summary = "the image registry does not answer or refuses"
+
+
+class WriteError(CIError):
+    exit_code = 12
+    summary = "a file could not be written (disk full, no permission)"
+
+
+class ToolError(CIError):
+    exit_code = 13
+    summary = "a program this tool needs is missing or broken"
+
+
+class LocalEnvironmentError(CIError):
+    exit_code = 14
+    summary = "the embedded local environment did not start or stop"
+
+
+class CredentialsError(CIError):
+    exit_code = 15
+    summary = "credentials for AWS, the registry or Kubeflow are missing or refused"
+
+
+# 20-29: images -----------------------------------------------------------------
+# When several images fail in different ways the exit code is that of the
+# earliest step (the lowest number): mend that first.
+
+
+class BuildError(CIError):
+    exit_code = 20
+    summary = "an image does not build"
+
+
+class ImageTestError(CIError):
+    exit_code = 21
+    summary = "an image's own tests fail"
+
+
+class ScanFailedError(CIError):
+    exit_code = 22
+    summary = "the scan gate refuses an image"
+
+
+class ScanIncompleteError(CIError):
+    exit_code = 23
+    summary = "an image could not be scanned completely and the environment demands it"
+
+
+class PushError(CIError):
+    exit_code = 24
+    summary = "an image could not be pushed, or the registry holds other bytes than were built"
+
+
+class ParentFailedError(CIError):
+    exit_code = 25
+    summary = "an image was not built because its parent failed"
+
+
+# 30-39: pipelines --------------------------------------------------------------
+
+
+class CompileError(CIError):
+    exit_code = 30
+    summary = "a pipeline does not compile"
+
+
+class UnpinnedImageError(CIError):
+    exit_code = 31
+    summary = "a compiled pipeline names an image that is not a digest of this build"
+
+
+class KubeflowError(CIError):
+    exit_code = 32
+    summary = "Kubeflow does not answer or refuses"
+
+
+class UploadConflictError(CIError):
+    exit_code = 33
+    summary = "Kubeflow holds another pipeline under the same version name"
+
+
+class RunFailedError(CIError):
+    exit_code = 34
+    summary = "a training run failed or was cancelled"
+
+
+class RunTimeoutError(CIError):
+    exit_code = 35
+    summary = "a training run did not end in time"
+
+
+class ExpectationError(CIError):
+    exit_code = 36
+    summary = "a training run succeeded but its metrics are out of bounds"
+
+
+# 40-49: the prediction service -------------------------------------------------
+
+
+class ServiceError(CIError):
+    exit_code = 40
+    summary = "the prediction service could not be created or updated"
+
+
+class DeploymentFailedError(CIError):
+    exit_code = 41
+    summary = "a deployment failed and the service was put back on its last verified revision"
+
+
+class DeploymentSupersededError(CIError):
+    exit_code = 42
+    summary = "somebody else deployed while we waited"
+
+
+class DeploymentTimeoutError(CIError):
+    exit_code = 43
+    summary = "a deployment did not end in time"
+
+
+class SmokeTestError(CIError):
+    exit_code = 44
+    summary = "the new revision does not answer as declared and was rolled back"
+
+
+# 50-59: releases ---------------------------------------------------------------
+
+
+class ReleaseError(CIError):
+    exit_code = 50
+    summary = "a release cannot be made of what is there"
+
+
+class InterruptedRunError(CIError):
+    exit_code = 130
+    summary = "interrupted (Ctrl-C or SIGTERM); nothing is left half-written"
+
+
+USAGE_EXIT_CODE = 2  # click's own, for a wrong option or argument
+
+
+def exit_codes() -> dict[int, str]:
+    """Every exit code with its meaning, in order."""
+    classes: list[type[CIError]] = [CIError]
+    for cls in classes:
+        classes.extend(cls.__subclasses__())
+    codes = {cls.exit_code: cls.summary for cls in classes}
+    codes[0] = "success"
+    codes[USAGE_EXIT_CODE] = "the command line is wrong"
+    return dict(sorted(codes.items()))
