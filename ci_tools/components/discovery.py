@@ -1,0 +1,159 @@
+"""Finding components: every Dockerfile of a repository is one."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ci_tools import git
+from ci_tools.components import dockerfile as dockerfiles
+from ci_tools.components.dockerfile import Dockerfile
+from ci_tools.components.references import component_named, split
+from ci_tools.config import Component as Override
+from ci_tools.config import Config
+from ci_tools.errors import ConfigError, DuplicateComponentError
+
+# `Dockerfile.gpu` and `gpu.Dockerfile` are variants; these endings are not.
+_NOT_A_VARIANT = set(
+    ["dockerignore", "md", "txt", "j2", "in", "tmpl", "template", "bak", "orig", "swp"]
+)
+_VARIANT = re.compile(
+    r"^(?:dockerfile|dockerfile\.(?P<after>.+)|(?P<before>.+)\.dockerfile)$", re.IGNORECASE
+)
+TEST_STAGE = "test"
+
+
+@dataclass(frozen=True)
+class Component:
+    """One image of the repository. Paths are relative to it, with `/`.
+
+    parents: sibling reference as written in the Dockerfile -> component name.
+    bases:   external references as written.
+    test:    a command for the built image; None: the `test` stage, if any.
+    """
+
+    name: str
+    dockerfile: str
+    context: str
+    parsed: Dockerfile
+    target: str | None = None
+    args: dict[str, str] = field(default_factory=dict)
+    test: tuple[str, ...] | None = None
+    parents: dict[str, str] = field(default_factory=dict)
+    bases: tuple[str, ...] = ()
+
+    @property
+    def test_target(self) -> str | None:
+        return TEST_STAGE if self.test is None and self.parsed.has_stage(TEST_STAGE) else None
+
+
+def discover(repository: Path, config: Config, project: str) -> dict[str, Component]:
+    """Every component by name, in order of name.
+
+    A component's name is its directory's, with the variant behind a dash; the
+    context is that directory. `ci.yaml` overrides both, adds components whose
+    Dockerfile is called otherwise, and leaves Dockerfiles out.
+
+    Raises DockerfileError, DuplicateComponentError, or ConfigError for an
+    override of a Dockerfile that is not there or lies outside the repository.
+    """
+    found = _locations(git.files(repository), config, project)
+    components = {
+        name: _read(repository, name, path, config.components.get(name, Override()))
+        for name, path in sorted(found.items())
+    }
+    return {name: _linked(one, components, project) for name, one in components.items()}
+
+
+def _locations(files: Iterable[str], config: Config, project: str) -> dict[str, str]:
+    """Component name -> Dockerfile path."""
+    overridden: dict[str, str] = {}
+    for declared, override in config.components.items():
+        if override.dockerfile is not None:
+            overridden[str(PurePosixPath(override.dockerfile))] = declared
+    found: dict[str, str] = {}
+    for path in files:
+        name = overridden.get(path) or _name(path, project)
+        if name is None or any(fnmatch.fnmatch(path, glob) for glob in config.ignore):
+            continue
+        if name in found:
+            raise DuplicateComponentError(
+                f"two Dockerfiles make one component '{name}': {found[name]} and {path}",
+                "Rename a directory, or give one a name under 'components:' in ci.yaml",
+            )
+        found[name] = path
+    for declared, override in config.components.items():
+        if declared not in found:
+            missing = override.dockerfile or "its Dockerfile"
+            raise ConfigError(
+                f"ci.yaml: component '{declared}' is declared "
+                f"but {missing} is not in the repository",
+                f"Mend 'components.{declared}' or take it out",
+            )
+    return found
+
+
+def _name(path: str, project: str) -> str | None:
+    """The name a Dockerfile's path stands for, or None if it is no Dockerfile."""
+    pure = PurePosixPath(path)
+    match = _VARIANT.match(pure.name)
+    if match is None:
+        return None
+    variant = match["after"] or match["before"] or ""
+    if variant.rpartition(".")[2].lower() in _NOT_A_VARIANT:
+        return None
+    directory = pure.parent.name or project
+    # What a repository's path in a registry may hold (distribution spec).
+    name = re.sub(r"[^a-z0-9]+", "-", f"{directory}-{variant}".lower()).strip("-")
+    return name or None
+
+
+def _read(repository: Path, name: str, path: str, override: Override) -> Component:
+    context = override.context if override.context is not None else str(PurePosixPath(path).parent)
+    inside = (repository / context).resolve()
+    if not inside.is_relative_to(repository.resolve()) or not inside.is_dir():
+        raise ConfigError(
+            f"ci.yaml: the context '{context}' of component '{name}' "
+            "is no directory of the repository",
+            f"Mend 'components.{name}.context'",
+        )
+    parsed = dockerfiles.read(repository / path, override.args, shown=path)
+    target = override.target
+    if target is not None and not parsed.has_stage(target.lower()):
+        raise ConfigError(
+            f"ci.yaml: component '{name}' has the target '{target}', which {path} does not define",
+            f"Mend 'components.{name}.target'",
+        )
+    return Component(
+        name=name,
+        dockerfile=path,
+        context=str(PurePosixPath(context)),
+        parsed=parsed,
+        target=target,
+        args=dict(override.args),
+        test=tuple(override.test) if override.test is not None else None,
+    )
+
+
+def _linked(component: Component, all_: dict[str, Component], project: str) -> Component:
+    """With its image references sorted into siblings and external bases."""
+    from dataclasses import replace
+
+    parents: dict[str, str] = {}
+    bases: list[str] = []
+    for reference in component.parsed.images:
+        sibling = component_named(reference, all_, project)
+        if sibling is not None:
+            parents[reference] = sibling
+        elif split(reference).path.startswith(f"{project}/"):
+            raise ConfigError(
+                f"{component.dockerfile} builds FROM '{reference}', "
+                f"but this repository has no component '{split(reference).path.partition('/')[2]}'",
+                f"Name one of: {', '.join(all_)}",
+            )
+        else:
+            bases.append(reference)
+    return replace(component, parents=parents, bases=tuple(bases))

@@ -1,0 +1,84 @@
+"""What git knows: which files there are, and which commit this is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path, PurePosixPath
+
+from ci_tools.documents import Source
+from ci_tools.errors import ToolError
+
+# Directories that are never part of a repository that is not under git.
+_NEVER = {"node_modules", "venv", "build", "dist", "__pycache__", "site-packages"}
+
+
+def files(repository: Path) -> list[str]:
+    """Every file of the repository, as sorted `/`-separated relative paths.
+
+    Under git: tracked and untracked files, without the git-ignored and the
+    deleted ones. Elsewhere: a walk that leaves out hidden directories, virtual
+    environments and build output.
+    """
+    listed = _git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    if listed is None:
+        return sorted(_walk(repository))
+    names = {name for name in listed.split("\0") if name}
+    return sorted(name for name in names if os.path.lexists(repository / name))
+
+
+def source(repository: Path) -> Source:
+    """Commit, branch and whether the work tree differs from the commit.
+
+    On a detached checkout, as Jenkins makes them, the branch comes from
+    BRANCH_NAME or GIT_BRANCH.
+    """
+    commit = _git(repository, "rev-parse", "--verify", "--quiet", "HEAD")
+    if commit is None:
+        return Source()
+    branch = _git(repository, "symbolic-ref", "--short", "--quiet", "HEAD")
+    status = _git(repository, "status", "--porcelain", "-z")
+    named = os.environ.get("BRANCH_NAME") or os.environ.get("GIT_BRANCH")
+    return Source(
+        commit=commit.strip(),
+        branch=(branch or named or "").strip() or None,
+        dirty=bool(status),
+    )
+
+
+def default_name(repository: Path) -> str:
+    """The last part of the origin's URL, else the directory's name."""
+    url = _git(repository, "config", "--get", "remote.origin.url")
+    name = PurePosixPath((url or "").strip().rstrip("/").replace(":", "/")).name
+    return name.removesuffix(".git") or repository.resolve().name
+
+
+def _git(repository: Path, *arguments: str) -> str | None:
+    """git's answer, or None where it has none (no repository, no commit, no key)."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", os.fspath(repository), *arguments],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except FileNotFoundError:
+        if (repository / ".git").exists():
+            raise ToolError("git is not on PATH", "Install git") from None
+        return None
+    return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else None
+
+
+def _walk(repository: Path) -> list[str]:
+    found: list[str] = []
+    for folder, directories, names in os.walk(repository):
+        directories[:] = [
+            name
+            for name in directories
+            if not name.startswith(".")
+            and name not in _NEVER
+            and not (Path(folder) / name / "pyvenv.cfg").exists()
+        ]
+        relative = Path(folder).relative_to(repository)
+        found.extend((relative / name).as_posix() for name in names)
+    return found
