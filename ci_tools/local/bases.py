@@ -26,7 +26,7 @@ from ci_tools.documents import Document
 from ci_tools.errors import EngineError, LocalEnvironmentError, MissingInputError
 from ci_tools.local import daemon, state
 
-_PROBE_SECONDS = 3.0
+_PROBE_SECONDS = 3
 _PROBE_KEPT_SECONDS = 3600.0
 _BUILD_SECONDS = 1800.0
 _BUILDX = ("--push", "--provenance=false", "--progress=plain")
@@ -198,7 +198,7 @@ def _ask_engine(reference: str) -> bool:
             f"the Docker engine does not answer ({error})", "Start it: scripts/bootstrap.sh"
         ) from error
     try:
-        client.api.inspect_distribution(reference)
+        client.api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
     except APIError as error:
         # "Not found" and "denied" are answers; the engine says 5xx for none.
         status = error.response.status_code if error.response is not None else 500

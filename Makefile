@@ -1,0 +1,45 @@
+# Every target works on a bare machine: what is missing is installed first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# trivy comes as a wheel into the environment's bin.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+PYTEST := .venv/bin/python -m pytest
+
+.PHONY: help bootstrap bootstrap-tests run test test-unit test-integration test-e2e lint clean down
+
+help: ## say what there is
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+bootstrap: ## install and start what is missing on this machine
+	@scripts/bootstrap.sh
+
+bootstrap-tests:
+	@scripts/bootstrap.sh --tests
+
+run: bootstrap ## the main job: build, pin, compile, upload, train, deploy
+	@.venv/bin/python -m ci run --train --deploy
+
+lint: ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: bootstrap-tests ## every test: unit, integration, e2e
+	$(PYTEST) tests/unit tests/integration tests/e2e
+
+test-unit: ## seconds; no engine, no network
+	$(PYTEST) tests/unit
+
+test-integration: bootstrap-tests ## real engine, registry, scanner
+	$(PYTEST) tests/integration
+
+test-e2e: bootstrap-tests ## the main job on real parts
+	$(PYTEST) tests/e2e
+
+down: ## stop the embedded environment
+	@.venv/bin/python -m ci local down
+
+clean: ## remove what builds and tests leave in the repository
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
