@@ -1,0 +1,211 @@
+"""Kubeflow on this machine: a catalogue of versions, and runs on its engine.
+
+The rules are the API server's (names, uniqueness, a version never changes), so
+that what works here works there. Nothing of a server is imitated beyond that:
+one user, one namespace, no experiments, no cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+import uuid
+from pathlib import Path
+
+from ci_tools import storage
+from ci_tools.documents import Artifact, Document, Json, Run, Upload
+from ci_tools.errors import (
+    ConfigError,
+    EngineError,
+    KubeflowError,
+    UploadConflictError,
+    WriteError,
+)
+from ci_tools.kubeflow import (
+    PIPELINE_NAME_LIMIT,
+    VERSION_NAME_LIMIT,
+    arguments,
+    child,
+    containers,
+    ir,
+)
+
+_NAMESPACE = uuid.UUID("5e0c5a1d-6d0f-4a7e-9a53-0a4f0d3e6c11")  # of our uuid5 ids
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_CHUNK = 1 << 20
+_STOPPED = frozenset({-2, -9, -15, 130, 143})
+
+
+class Version(Document, kw_only=True):
+    """<version>.json beside <version>.yaml"""
+
+    pipeline_id: str
+    version_id: str
+    sha256: str
+    description: str = ""
+
+
+class EmbeddedKubeflow:
+    """Satisfies `ci_tools.kubeflow.Kubeflow`. home: where everything is kept."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home.absolute()
+
+    def upload(
+        self, name: str, ir_path: Path, *, sha256: str, version: str, description: str
+    ) -> Upload:
+        """See `Kubeflow.upload`. Ids are uuid5 of the names, the same on any machine."""
+        path = self._version_path(name, version)
+        if ir.canonical_sha256(ir.load(ir_path)) != sha256:
+            raise KubeflowError(
+                f"{ir_path} changed since it was compiled", "Run the 'compile' stage again"
+            )
+        known = storage.read_if_there(_metadata(path), Version, made_by="upload")
+        if known is not None and known.sha256 != sha256:
+            raise UploadConflictError(
+                f"the catalogue holds another pipeline as '{name}' version '{version}'",
+                "Commit the change, so that it gets a version name of its own",
+            )
+        pipeline_id = str(uuid.uuid5(_NAMESPACE, name))
+        version_id = str(uuid.uuid5(_NAMESPACE, f"{name}/{version}"))
+        if known is None:
+            # The spec first: a version exists once its .json does.
+            storage.write_bytes(path, ir_path.read_bytes())
+            storage.write(
+                _metadata(path),
+                Version(
+                    pipeline_id=pipeline_id,
+                    version_id=version_id,
+                    sha256=sha256,
+                    description=description,
+                ),
+            )
+        return Upload(
+            pipeline_id=pipeline_id,
+            version_id=version_id,
+            version=version,
+            sha256=sha256,
+            created=known is None,
+            url=path.as_uri(),
+        )
+
+    def launch(
+        self,
+        pipeline: str,
+        upload: Upload,
+        *,
+        parameters: Json,
+        job_name: str,
+        timeout: float,
+        log: Path,
+    ) -> Run:
+        """See `Kubeflow.launch`. What runs is the catalogue's copy, not the build's."""
+        path = self._version_path(pipeline, upload.version)
+        one = ir.load(path)
+        if ir.canonical_sha256(one) != upload.sha256:
+            raise KubeflowError(
+                f"the catalogue's {path} is not what was uploaded", "Run the 'upload' stage again"
+            )
+        declared = ir.parameters(one)
+        given = arguments.checked(pipeline, declared, parameters)
+        effective = arguments.with_defaults(declared, given)
+        run_id = str(uuid.uuid4())
+        root = self._home / "artifacts" / run_id
+        _begin(log, root, f"run {run_id} ({job_name}) of {pipeline} version {upload.version}\n")
+        request = {
+            "ir": str(path),
+            "run_id": run_id,
+            "root": str(root),
+            "arguments": effective,
+            "user": f"{os.getuid()}:{os.getgid()}",
+            "log": str(log.absolute()),
+        }
+        started = time.monotonic()
+        try:
+            finished, answer = child.ask("run", request, timeout=timeout)
+        finally:
+            containers.remove_all(run_id)  # a killed child could not
+        run = Run(
+            pipeline=pipeline,
+            run_id=run_id,
+            version_id=upload.version_id,
+            state="FAILED",
+            parameters=effective,
+            seconds=round(time.monotonic() - started, 3),
+            url=root.as_uri(),
+            log=str(log),
+        )
+        if answer is not None:
+            if "engine" in answer:
+                raise EngineError(
+                    f"no Docker engine answers ({answer['engine']})", "Start Docker", log=log
+                )
+            if "broken" in answer:
+                raise KubeflowError(
+                    f"pipelines cannot be run locally with this kfp ({answer['broken']})",
+                    "Install the version that setup.cfg names",
+                    log=log,
+                )
+            run.state, run.message = answer["state"], answer["message"]
+            run.outputs, run.metrics = answer["outputs"], answer["metrics"]
+            run.artifacts = {name: _artifact(it) for name, it in answer["artifacts"].items()}
+        elif finished.returncode is None:
+            run.state, run.message = "TIMEOUT", f"stopped after {timeout:.0f} seconds"
+        elif finished.returncode in _STOPPED:
+            run.state, run.message = "CANCELED", "stopped from outside"
+        else:
+            raise KubeflowError(
+                f"the process that runs '{pipeline}' broke (exit code {finished.returncode})",
+                "Read the log; this is a defect of this tool or of kfp",
+                log=log,
+            )
+        return run
+
+    def _version_path(self, name: str, version: str) -> Path:
+        """Raises ConfigError for a name that the server would refuse, or that is a path."""
+        for word, limit, kind in (
+            (name, PIPELINE_NAME_LIMIT, "pipeline"),
+            (version, VERSION_NAME_LIMIT, "version"),
+        ):
+            if not _SAFE.fullmatch(word) or len(word) > limit:
+                raise ConfigError(
+                    f"'{word}' is not a {kind} name",
+                    f"Use at most {limit} letters, digits, '.', '_' and '-'",
+                )
+        return self._home / "catalogue" / name / f"{version}.yaml"
+
+
+def _metadata(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".yaml") + ".json")
+
+
+def _begin(log: Path, root: Path, headline: str) -> None:
+    try:
+        root.mkdir(parents=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(headline, encoding="utf-8")
+    except OSError as error:
+        raise WriteError(
+            f"{error.filename} could not be written ({error.strerror})",
+            "Free some disk space or mend the permissions, then run the stage again",
+        ) from error
+
+
+def _artifact(found: dict[str, str]) -> Artifact:
+    """The artefact as it lies on this machine; None for a directory's or a missing file's hash."""
+    path = Path(found["path"])
+    if not path.is_absolute():  # an importer's remote URI
+        return Artifact(uri=found["path"], type=found["type"])
+    return Artifact(
+        uri=path.as_uri(), type=found["type"], sha256=_sha256(path) if path.is_file() else None
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
