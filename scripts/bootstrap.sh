@@ -68,20 +68,30 @@ debian_tool() {
 engine_answers() { docker info >/dev/null 2>&1; }
 buildx_works() { docker buildx version >/dev/null 2>&1; }
 
+# The file that names this machine's Debian mirror: Debian's own names first, since other
+# vendors' files may name a suite 'bookworm' too.
+debian_source() {
+    local file
+    for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list \
+        /etc/apt/sources.list.d/*debian*; do
+        if [ -f "$file" ] && grep -Eqs '^(Suites:|deb ).*\bbookworm\b' "$file"; then
+            printf '%s' "$file"
+            return
+        fi
+    done
+    fail "no Debian package source was found. Add one to /etc/apt/sources.list.d/debian.sources."
+}
+
 # Debian 12 has no buildx. Its successor's packages need nothing newer than its libc, so
 # they are taken from there, and only they: priority 100 is below everything installed.
 add_trixie() {
-    local source target=/etc/apt/sources.list.d/kfp-ci-trixie
+    local source suffix=sources
     [ "$codename" = bookworm ] || return 0
-    if [ -s /etc/apt/sources.list.d/debian.sources ]; then
-        source=/etc/apt/sources.list.d/debian.sources target=$target.sources
-    elif [ -s /etc/apt/sources.list ]; then
-        source=/etc/apt/sources.list target=$target.list
-    else
-        fail "no Debian package source was found. Add one to /etc/apt/sources.list.d/debian.sources."
-    fi
-    sed 's/\bbookworm\b/trixie/g' "$source" >"$target"
-    printf 'Package: *\nPin: release n=trixie*\nPin-Priority: 100\n' >/etc/apt/preferences.d/kfp-ci-trixie
+    source=$(debian_source)
+    case $source in *.list) suffix=list ;; esac
+    sed 's/\bbookworm\b/trixie/g' "$source" >"/etc/apt/sources.list.d/kfp-ci-trixie.$suffix"
+    printf 'Package: *\nPin: release n=trixie*\nPin-Priority: 100\n' \
+        >/etc/apt/preferences.d/kfp-ci-trixie
 }
 
 install_engine() {

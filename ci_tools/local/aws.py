@@ -10,6 +10,7 @@ from ci_tools.local.stand_in import REGION
 
 if TYPE_CHECKING:
     import boto3
+    from botocore.config import Config
 
 CLUSTER = "local"
 # The subnet and group of the default VPC that ministack starts with
@@ -39,7 +40,7 @@ def ensure_cluster(endpoint_url: str) -> str:
 
     _loopback_only(endpoint_url)
     try:
-        client = session().client("ecs", endpoint_url=endpoint_url)
+        client = session().client("ecs", endpoint_url=endpoint_url, config=_config())
         return client.create_cluster(clusterName=CLUSTER)["cluster"]["clusterArn"]
     except (BotoCoreError, ClientError) as error:
         raise _refused("the ECS cluster", error) from error
@@ -73,7 +74,7 @@ def url(endpoint_url: str, service: str) -> str:
 
 
 def _ensure(endpoint_url: str, service: str, port: int, health_path: str) -> str:
-    client = session().client("elbv2", endpoint_url=endpoint_url)
+    client = session().client("elbv2", endpoint_url=endpoint_url, config=_config())
     balancers = client.describe_load_balancers()["LoadBalancers"]
     balancer = next((lb for lb in balancers if lb["LoadBalancerName"] == service), None)
     if balancer is None:
@@ -111,6 +112,13 @@ def _ensure(endpoint_url: str, service: str, port: int, health_path: str) -> str
             DefaultActions=[{"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}],
         )
     return group["TargetGroupArn"]
+
+
+def _config() -> Config:
+    from botocore.config import Config
+
+    # A company's proxy does not lead to loopback.
+    return Config(connect_timeout=5, read_timeout=30, proxies={})
 
 
 def _loopback_only(endpoint_url: str) -> None:
