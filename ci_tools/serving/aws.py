@@ -1,0 +1,103 @@
+"""boto3 clients with bounded waiting, and AWS' refusals as our own errors."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ci_tools.config import PredictionService
+from ci_tools.errors import CredentialsError, ServiceError
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs import ECSClient
+
+_REFUSED = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+    "UnrecognizedClientException",
+}
+
+
+def ecs(settings: PredictionService) -> ECSClient:
+    """An ECS client for an environment.
+
+    A stand-in on loopback gets made-up credentials and no proxy; anything else
+    takes both from where boto3 looks for them.
+    """
+    import boto3
+    from botocore.config import Config
+
+    local = is_loopback(settings.endpoint_url)
+    with translated(settings):
+        session = boto3.Session(
+            region_name=settings.region,
+            aws_access_key_id="test" if local else None,
+            aws_secret_access_key="test" if local else None,
+        )
+        return session.client(
+            "ecs",
+            endpoint_url=settings.endpoint_url,
+            config=Config(
+                connect_timeout=5,
+                read_timeout=30,
+                retries={"mode": "standard", "max_attempts": 5},
+                proxies={} if local else None,
+                user_agent_extra="kfp-ci",
+            ),
+        )
+
+
+@contextmanager
+def translated(settings: PredictionService) -> Iterator[None]:
+    """Turn botocore's exceptions into CredentialsError or ServiceError."""
+    from botocore import exceptions
+
+    try:
+        yield
+    except exceptions.ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        said = error.response.get("Error", {}).get("Message", "")[:500]
+        if code in _REFUSED:
+            raise CredentialsError(
+                f"AWS refuses {error.operation_name} ({code}: {said})",
+                "Renew the credentials, or allow them this action",
+            ) from error
+        raise ServiceError(
+            f"ECS refuses {error.operation_name} on cluster '{settings.cluster}' ({code}: {said})",
+            "Mend servable.yaml or the environment's service in ci.yaml",
+        ) from error
+    except (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.CredentialRetrievalError,
+        exceptions.TokenRetrievalError,
+        exceptions.ProfileNotFound,
+    ) as error:
+        raise CredentialsError(
+            f"no AWS credentials for region {settings.region} ({error})",
+            "Give the agent a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID",
+        ) from error
+    except exceptions.BotoCoreError as error:
+        raise ServiceError(
+            f"ECS in {settings.region} does not answer ({error})",
+            "See that the region and endpoint in ci.yaml are right and reachable",
+        ) from error
+
+
+def is_loopback(url: str | None) -> bool:
+    """Whether `url` is on this machine."""
+    host = urlsplit(url).hostname if url else None
+    if not host:
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,156 @@
+"""What a service runs now, and what a deployment would change. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ci_tools.config import PredictionService
+from ci_tools.documents import Model
+from ci_tools.serving import comparison, task_definition
+from ci_tools.serving.declaration import Servable
+from ci_tools.serving.rollout import short
+from ci_tools.serving.task_definition import Definition
+
+VERIFIED = "kfp-ci:verified"  # tag of the service: ARN of the last verified task definition
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """A service as it is.
+
+    task_definition: ARN; definition: as described, not normalised.
+    verified: ARN of the revision that we last recorded as verified.
+    service:  as described by ECS.
+    """
+
+    task_definition: str
+    definition: Definition
+    verified: str | None
+    service: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, service: Mapping[str, Any], definition: Mapping[str, Any]) -> Live:
+        """From describe_services (with TAGS) and describe_task_definition."""
+        tags = {tag.get("key"): tag.get("value") for tag in service.get("tags") or []}
+        return cls(
+            task_definition=service["taskDefinition"],
+            definition=dict(definition),
+            verified=tags.get(VERIFIED) or None,
+            service=service,
+        )
+
+    @property
+    def arn(self) -> str:
+        return str(self.service["serviceArn"])
+
+    @property
+    def desired(self) -> int:
+        return int(self.service.get("desiredCount", 0))
+
+    @property
+    def primary(self) -> Mapping[str, Any]:
+        deployments = self.service.get("deployments") or []
+        return next((d for d in deployments if d.get("status") == "PRIMARY"), {})
+
+    @property
+    def serves(self) -> bool:
+        """All tasks of the current revision run and ECS calls it completed."""
+        return (
+            self.desired > 0
+            and self.primary.get("rolloutState", "COMPLETED") == "COMPLETED"
+            and int(self.primary.get("runningCount", 0)) >= self.desired
+        )
+
+    @property
+    def good(self) -> str | None:
+        """The revision to go back to: the verified one, else the one that serves."""
+        return self.verified or (self.task_definition if self.serves else None)
+
+
+def desired_count(servable: Servable, live: Live | None) -> int | None:
+    """The desiredCount to ask for, None where an autoscaler's is to be left."""
+    if servable.autoscaled and live is not None and live.desired > 0:
+        return None
+    return servable.count
+
+
+def changes(
+    servable: Servable, definition: Definition, arguments: Definition, live: Live
+) -> list[str]:
+    """What differs between a live service and what is wanted, a line each."""
+    lines = comparison.difference(live.definition, definition)
+    now = comparison.normalise_service(dict(live.service))
+    then = comparison.normalise_service(arguments)
+    if "networkConfiguration" not in arguments:  # a stand-in makes its own
+        for key in ("subnets", "securityGroups", "assignPublicIp"):
+            then[key] = now[key]
+    lines += [f"service.{k}: {now[k]} -> {then[k]}" for k in then if now[k] != then[k]]
+    count = desired_count(servable, live)
+    if count is not None and count != live.desired:
+        lines.append(f"service.desiredCount: {live.desired} -> {count}")
+    return lines
+
+
+def plan(
+    servable: Servable,
+    image: str | None,
+    model: Model | None,
+    live: Live | None,
+    *,
+    settings: PredictionService,
+) -> list[str]:
+    """What a deployment would do, for a dry run; asks nobody.
+
+    image: None where it is not built yet; model: None where it is not known
+    yet or there is none; live: None where nobody was asked or nothing runs.
+
+    Raises ServiceError as `task_definition.render` does.
+    """
+    source = servable.model
+    where = f"service '{servable.service}' in cluster '{settings.cluster}'"
+    lines = [f"{where}: {servable.count} x {servable.cpu} CPU units, {servable.memory} MiB"]
+    lines.append(f"  image: {image or 'not built yet'}")
+    if model is not None:
+        lines.append(f"  model: {model.uri} (sha256 {model.sha256})")
+    elif source is not None and source.pipeline is not None:
+        lines.append(f"  model: '{source.artifact}' of the next run of '{source.pipeline}'")
+    elif source is not None:
+        lines.append(f"  model: {source.uri} (sha256 {source.sha256})")
+        model = Model(uri=source.uri or "", sha256=source.sha256 or "")
+    arguments = task_definition.service_arguments(servable, settings)
+    if image is not None and (model is not None or source is None):
+        definition = task_definition.render(servable, image=image, model=model, settings=settings)
+        lines.append(f"  task definition: sha256 {comparison.sha256(definition)}")
+        if live is not None:
+            changed = changes(servable, definition, arguments, live)
+            lines += [f"  {line}" for line in changed] or ["  unchanged"]
+    lines += [f"  smoke test: {t.method} {t.path} -> {t.status}" for t in servable.smoke_tests]
+    if live is not None and live.good is not None:
+        lines.append(f"  on failure: back to {short(live.good)}")
+    return lines
+
+
+def restoring_arguments(live: Live, servable: Servable, revision: str) -> Definition:
+    """The arguments of `update_service` that put a service back as it was."""
+    arguments: Definition = {
+        "taskDefinition": revision,
+        "desiredCount": live.desired or servable.count,
+    }
+    if live.service.get("networkConfiguration"):
+        arguments["networkConfiguration"] = live.service["networkConfiguration"]
+    arguments["loadBalancers"] = live.service.get("loadBalancers") or []
+    return arguments
+
+
+def private_addresses(tasks: Sequence[Mapping[str, Any]], revision: str) -> list[str]:
+    """IPv4 addresses of described tasks that run `revision`."""
+    return [
+        detail["value"]
+        for task in tasks
+        if task.get("taskDefinitionArn") == revision and task.get("lastStatus") == "RUNNING"
+        for attachment in task.get("attachments") or []
+        for detail in attachment.get("details") or []
+        if detail.get("name") == "privateIPv4Address"
+    ]
