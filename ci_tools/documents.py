@@ -39,7 +39,7 @@ class PlannedComponent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     """One image to be had. Paths are relative to the repository, with `/`.
 
     parents: sibling components named by FROM, COPY --from or RUN --mount=from.
-    bases:   external references -> digest, or None where it is not known.
+    bases:   external references -> image by digest, or None where it is not known.
     provisional: True when the key may change once an unknown base is resolved.
     state:   "built" (the registry holds the key), "missing", or "unknown"
              (a dry run asks nobody).
@@ -123,6 +123,7 @@ class FailedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     step: Literal["parent", "build", "test", "scan", "push"]
     message: str
+    todo: str
     exit_code: int
     log: str = ""
     seconds: float = 0.0

@@ -218,10 +218,19 @@ USAGE_EXIT_CODE = 2  # click's own, for a wrong option or argument
 
 def exit_codes() -> dict[int, str]:
     """Every exit code with its meaning, in order."""
-    classes: list[type[CIError]] = [CIError]
-    for cls in classes:
-        classes.extend(cls.__subclasses__())
-    codes = {cls.exit_code: cls.summary for cls in classes}
+    codes = {cls.exit_code: cls.summary for cls in _classes()}
     codes[0] = "success"
     codes[USAGE_EXIT_CODE] = "the command line is wrong"
     return dict(sorted(codes.items()))
+
+
+def error_for(exit_code: int) -> type[CIError]:
+    """The class that ends with `exit_code`: to raise again what a document recorded."""
+    return next((cls for cls in _classes() if cls.exit_code == exit_code), CIError)
+
+
+def _classes() -> list[type[CIError]]:
+    classes: list[type[CIError]] = [CIError]
+    for cls in classes:
+        classes.extend(cls.__subclasses__())
+    return classes

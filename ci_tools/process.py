@@ -101,7 +101,7 @@ def run(
         if secret:
             output = output.replace(secret, "***")
     if log is not None:
-        _append(log, f"$ {' '.join(os.fspath(part) for part in command)}\n{output}")
+        append(log, f"$ {' '.join(os.fspath(part) for part in command)}\n{output}")
     return Finished(returncode, output)
 
 
@@ -123,7 +123,8 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
             return
 
 
-def _append(log: Path, text: str) -> None:
+def append(log: Path, text: str) -> None:
+    """Add to a log file, made when missing. Raises WriteError."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as stream:

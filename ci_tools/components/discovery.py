@@ -17,9 +17,7 @@ from ci_tools.config import Config
 from ci_tools.errors import ConfigError, DuplicateComponentError
 
 # `Dockerfile.gpu` and `gpu.Dockerfile` are variants; these endings are not.
-_NOT_A_VARIANT = set(
-    ["dockerignore", "md", "txt", "j2", "in", "tmpl", "template", "bak", "orig", "swp"]
-)
+_NOT_A_VARIANT = frozenset("dockerignore md txt j2 in tmpl template bak orig swp".split())
 _VARIANT = re.compile(
     r"^(?:dockerfile|dockerfile\.(?P<after>.+)|(?P<before>.+)\.dockerfile)$", re.IGNORECASE
 )

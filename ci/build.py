@@ -1,0 +1,167 @@
+"""Stage `build`: build, test, scan and push what is missing, in parallel.
+
+An image starts as soon as the images it is built from are in the registry. A
+failure stops neither the others nor their results: the lock names what
+succeeded and what failed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from ci import plan as planning
+from ci.image import ImageWork, Outcome, Shop, request_for
+from ci.workspace import Workspace
+from ci_tools import process, storage
+from ci_tools.components import keys
+from ci_tools.documents import FailedImage, Lock, LockedImage, Plan, PlannedComponent
+from ci_tools.errors import MissingInputError, error_for
+from ci_tools.images import buildx
+from ci_tools.images.engine import Engine
+from ci_tools.images.registry import Registry
+from ci_tools.report import junit
+from ci_tools.scanner.trivy import Trivy
+
+FILE = "images.lock.json"
+JUNIT = Path("reports") / "images.xml"
+
+
+def build(workspace: Workspace, *, jobs: int | None = None) -> Lock:
+    """Bring every planned image into the registry, each with its verdict.
+
+    Reads plan.json; writes images.lock.json, and for each image a log, Trivy's
+    report, an SBOM and a JUnit suite. The lock is written whatever fails.
+
+    Returns the lock; `raise_failures` tells what its failures mean.
+    Raises MissingInputError when the repository changed since the plan;
+    EngineError, RegistryError or ToolError before anything starts.
+    """
+    started = time.monotonic()
+    plan = workspace.read(planning.FILE, Plan, made_by="plan")
+    _check_unchanged(workspace, plan)
+    jobs = jobs or workspace.config.build.jobs or os.cpu_count() or 2
+    shop = _open_shop(workspace, jobs)
+    planned = {component.name: component for component in plan.components}
+    work = {name: ImageWork(shop, component) for name, component in planned.items()}
+    if any(image.needs_engine() for image in work.values()):
+        buildx.check()
+        shop.engine = Engine.connect()
+        if shop.trivy.database.problem:
+            workspace.console.warn(
+                f"scans are INCOMPLETE: {shop.trivy.database.problem}; "
+                "images are checked for secrets only"
+            )
+    outcomes: dict[str, Outcome] = {}
+    try:
+        with workspace.console.live():
+            _schedule(planned, work, outcomes, jobs)
+    finally:
+        lock = Lock(
+            project=plan.project,
+            environment=workspace.environment_name,
+            source=plan.source,
+            components={
+                name: outcome.image
+                for name, outcome in outcomes.items()
+                if isinstance(outcome.image, LockedImage)
+            },
+            failed={
+                name: outcome.image
+                for name, outcome in outcomes.items()
+                if isinstance(outcome.image, FailedImage)
+            },
+            seconds=round(time.monotonic() - started, 3),
+        )
+        workspace.write(FILE, lock)
+        junit.write(workspace.build / JUNIT, [outcomes[name].suite for name in sorted(outcomes)])
+    return lock
+
+
+def dry_run(workspace: Workspace) -> list[str]:
+    """What `build` would do, a line each. Asks nobody."""
+    plan = planning.plan(workspace)
+    images = {c.name: f"{workspace.registry.host}/{c.repository}:{c.key}" for c in plan.components}
+    return [
+        f"{component.name}: unless the registry has its key, "
+        + buildx.describe(request_for(workspace, component, images))
+        for component in plan.components
+    ]
+
+
+def raise_failures(lock: Lock) -> None:
+    """Raise the error of the earliest step that failed, naming every failed image."""
+    if not lock.failed:
+        return
+    name, first = min(lock.failed.items(), key=lambda item: (item[1].exit_code, item[0]))
+    others = sorted(set(lock.failed) - {name})
+    also = [f"{other} ({lock.failed[other].step})" for other in others]
+    raise error_for(first.exit_code)(
+        f"{first.message}; also failed: {', '.join(also)}" if also else first.message,
+        first.todo,
+        log=Path(first.log) if first.log else None,
+    )
+
+
+def _open_shop(workspace: Workspace, jobs: int) -> Shop:
+    """What all images of one run share."""
+    declared = workspace.registry
+    registry = Registry(declared.host, plain_http=declared.plain_http)
+    registry.ping()
+    database = workspace.config.scan.database
+    return Shop(
+        workspace=workspace,
+        registry=registry,
+        trivy=Trivy(workspace.home / "trivy", workers=jobs, repository=database),
+        previous=storage.read_if_there(workspace.build / FILE, Lock, made_by="build"),
+    )
+
+
+def _check_unchanged(workspace: Workspace, plan: Plan) -> None:
+    """A plan of other sources would give images a key that is not theirs."""
+    bases = {
+        reference: image.partition("@")[2]
+        for component in plan.components
+        for reference, image in component.bases.items()
+        if image
+    }
+    now = keys.compute(workspace.repository, workspace.components, bases)
+    planned = {component.name: component.key for component in plan.components}
+    changed = sorted(
+        name for name in {*now, *planned} if name not in now or now[name][0] != planned.get(name)
+    )
+    if changed or plan.environment != workspace.environment_name:
+        what = ", ".join(changed) or f"planned for environment '{plan.environment}'"
+        raise MissingInputError(
+            f"{planning.FILE} is out of date ({what})", "Run 'python -m ci plan' again"
+        )
+
+
+def _schedule(
+    planned: dict[str, PlannedComponent],
+    work: dict[str, ImageWork],
+    outcomes: dict[str, Outcome],
+    jobs: int,
+) -> None:
+    """Run every image's work, parents before children, `jobs` at once."""
+    order = TopologicalSorter({name: component.parents for name, component in planned.items()})
+    order.prepare()
+    running: dict[Future[Outcome], str] = {}
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        try:
+            while order.is_active():
+                for name in sorted(order.get_ready()):
+                    parents = {parent: outcomes[parent] for parent in planned[name].parents}
+                    running[pool.submit(work[name].run, parents)] = name
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    name = running.pop(future)
+                    outcomes[name] = future.result()
+                    order.done(name)
+        except BaseException:  # an interrupt: stop the children, keep what is done
+            pool.shutdown(wait=False, cancel_futures=True)
+            process.stop_all()
+            raise

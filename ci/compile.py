@@ -1,0 +1,70 @@
+"""Stage `compile`: pipelines become IR that names nothing but this build's digests."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from ci import build as building
+from ci import pin as pinning
+from ci import plan as planning
+from ci.workspace import Workspace
+from ci_tools.documents import Compiled, CompiledPipeline, Lock
+from ci_tools.errors import MissingInputError
+from ci_tools.kubeflow import compiler, ir
+
+FILE = "pipelines.json"
+DIRECTORY = "pipelines"
+
+
+def compile_pipelines(workspace: Workspace) -> Compiled:
+    """Compile every pipeline from the pinned templates and prove its images.
+
+    Reads images.lock.json and the pinned templates; writes one IR file a
+    pipeline below `build/pipelines`, and pipelines.json.
+
+    Raises MissingInputError, CompileError, UnpinnedImageError. A dry run
+    compiles in a scratch directory, from the lock if there is one, else from
+    placeholders, and leaves nothing.
+    """
+    if workspace.dry_run:
+        with tempfile.TemporaryDirectory(prefix="kfp-ci-") as scratch:
+            references = pinning.placeholders(workspace)
+            texts = {t.path: t.pinned(references) for t in planning.find_templates(workspace)}
+            specs = Path(scratch) / pinning.SPECS
+            pinning.copy_all(texts, workspace.config.pipelines.templates, specs)
+            return _compile(workspace, references, specs, Path(scratch) / DIRECTORY)
+    lock = workspace.read(building.FILE, Lock, made_by="build")
+    building.raise_failures(lock)
+    specs = workspace.build / pinning.SPECS
+    if not specs.is_dir():
+        raise MissingInputError(f"{specs} is not there", "Run 'python -m ci pin'")
+    references = {name: image.reference for name, image in lock.components.items()}
+    compiled = _compile(workspace, references, specs, workspace.build / DIRECTORY)
+    workspace.write(FILE, compiled)
+    return compiled
+
+
+def _compile(workspace: Workspace, references: dict[str, str], specs: Path, out: Path) -> Compiled:
+    settings = workspace.config.pipelines
+    pipelines = compiler.compile_all(
+        workspace.repository, settings, specs, out, os.cpu_count() or 1
+    )
+    component_of = {reference: name for name, reference in references.items()}
+    for pipeline in pipelines.values():
+        _prove(pipeline, out.parent, set(references.values()), set(settings.allow_images))
+        pipeline.components = sorted(
+            component_of[image] for image in pipeline.images if image in component_of
+        )
+    return Compiled(pipelines=pipelines)
+
+
+def _prove(pipeline: CompiledPipeline, build: Path, pinned: set[str], allowed: set[str]) -> None:
+    """An IR that does not pass must not stay where `upload` would find it."""
+    path = build / pipeline.path
+    try:
+        ir.prove(ir.load(path), pinned, allowed, pipeline.source)
+    except Exception:
+        path.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,102 @@
+"""Stage `pin`: the digests of the lock go into the component templates, all or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from ci import build as building
+from ci import plan as planning
+from ci.workspace import Workspace
+from ci_tools import storage
+from ci_tools.components.templates import Template
+from ci_tools.documents import Lock, Pins
+from ci_tools.errors import MissingInputError, WriteError
+
+FILE = "pins.json"
+SPECS = "component_specs"
+
+
+def pin(workspace: Workspace, *, write_sources: bool = False) -> Pins:
+    """Write pinned copies of every template below `build/component_specs`.
+
+    write_sources: rewrite the repository's own templates too.
+
+    Reads images.lock.json; writes the copies and pins.json. Raises
+    MissingInputError when an image is missing from the lock, TemplateError,
+    WriteError; then no copy has changed.
+    """
+    lock = workspace.read(building.FILE, Lock, made_by="build")
+    building.raise_failures(lock)
+    templates = planning.find_templates(workspace)
+    references = {name: image.reference for name, image in lock.components.items()}
+    missing = sorted({n for t in templates for n in t.components} - references.keys())
+    if missing:
+        raise MissingInputError(
+            f"{building.FILE} holds no image of {', '.join(missing)}",
+            "Run 'python -m ci plan' and 'python -m ci build'",
+        )
+    pinned = {template.path: template.pinned(references) for template in templates}
+    result = Pins(templates=named(templates, references))
+    if workspace.dry_run:
+        return result
+    copy_all(pinned, workspace.config.pipelines.templates, workspace.build / SPECS)
+    if write_sources:
+        for path, text in pinned.items():
+            storage.write_bytes(workspace.repository / path, text.encode())
+    workspace.write(FILE, result)
+    return result
+
+
+def named(templates: list[Template], references: dict[str, str]) -> dict[str, str]:
+    """Template path -> the images that it names once pinned."""
+    return {
+        template.path: ", ".join(references[component] for component in template.components)
+        for template in templates
+        if template.components
+    }
+
+
+def placeholders(workspace: Workspace) -> dict[str, str]:
+    """Component -> a reference that stands for an image not yet built.
+
+    For dry runs: it has the form of a pinned image, with the key where the
+    digest will be.
+    """
+    return {
+        component.name: f"{workspace.registry.host}/{component.repository}@sha256:{component.key}"
+        for component in planning.plan(workspace).components
+    }
+
+
+def copy_all(texts: dict[str, str], directory: str, to: Path) -> None:
+    """Write copies of templates below `directory` to the folder `to`, in one go.
+
+    The whole folder is swapped at the end, so that a reader sees the old set or
+    the new one. Raises WriteError.
+    """
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as scratch:
+            fresh, old = Path(scratch) / "fresh", Path(scratch) / "old"
+            fresh.mkdir()
+            for path, text in texts.items():
+                copy = fresh / os.path.relpath(path, directory)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(text.encode())
+            if to.exists():
+                to.rename(old)
+            try:
+                fresh.rename(to)
+            except OSError:
+                if old.exists():
+                    old.rename(to)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise WriteError(
+            f"the pinned templates in {to} could not be written ({error.strerror})",
+            "Free some disk space or mend the permissions, then run 'python -m ci pin' again",
+        ) from error

@@ -1,0 +1,163 @@
+"""Stage `release`: everything that one commit became, in one immutable file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from ci import build as building
+from ci import compile as compiling
+from ci import deploy as deploying
+from ci import train as training
+from ci import upload as uploading
+from ci.workspace import Workspace
+from ci_tools import storage
+from ci_tools.documents import (
+    Compiled,
+    Deployed,
+    Lock,
+    Release,
+    ReleasedImage,
+    ReleasedPipeline,
+    Run,
+    Training,
+    Uploads,
+)
+from ci_tools.errors import ReleaseError
+
+FILE = "release.json"
+
+
+def release(workspace: Workspace) -> Release:
+    """Gather the stages' files into a release that is named by its content.
+
+    Reads images.lock.json, pipelines.json and, where they are, uploads.json,
+    train.json and deploy.json; writes release.json. What must keep it from
+    being promoted is listed in `problems`.
+
+    Raises MissingInputError, or ReleaseError when an image failed or the files
+    are of different builds.
+    """
+    build = workspace.build
+    lock = workspace.read(building.FILE, Lock, made_by="build")
+    if lock.failed:
+        raise ReleaseError(
+            f"there is no release while images fail ({', '.join(sorted(lock.failed))})",
+            "Mend them and run the stages again",
+        )
+    compiled = workspace.read(compiling.FILE, Compiled, made_by="compile")
+    uploads = storage.read_if_there(build / uploading.FILE, Uploads, made_by="upload")
+    runs = storage.read_if_there(build / training.FILE, Training, made_by="train")
+    deployed = storage.read_if_there(build / deploying.FILE, Deployed, made_by="deploy")
+    named = workspace.config.pipelines.named
+    tested = [name for name, pipeline in named.items() if pipeline.train]
+    result = assemble(lock, compiled, uploads, runs, deployed, tested)
+    workspace.write(FILE, result)
+    return result
+
+
+def assemble(
+    lock: Lock,
+    compiled: Compiled,
+    uploads: Uploads | None,
+    runs: Training | None,
+    deployed: Deployed | None,
+    tested: Sequence[str],
+) -> Release:
+    """The release of these documents. Pure. Raises ReleaseError when they disagree.
+
+    tested: the pipelines that must have had a training run. A run of another
+    version than the uploaded one does not count, and is left out.
+    """
+    digests = {image.reference for image in lock.components.values()}
+    for name, pipeline in compiled.pipelines.items():
+        foreign = [
+            lock.components[component].reference
+            for component in pipeline.components
+            if component not in lock.components
+            or lock.components[component].reference not in pipeline.images
+        ]
+        if foreign:
+            raise ReleaseError(
+                f"pipeline '{name}' was compiled from another build than {building.FILE}",
+                "Run the stages from 'pin' on again",
+            )
+    pipelines = {}
+    for name, pipeline in compiled.pipelines.items():
+        version = uploads.pipelines.get(name) if uploads else None
+        if version is not None and version.sha256 != pipeline.sha256:
+            raise ReleaseError(
+                f"the uploaded pipeline '{name}' is not the compiled one",
+                "Run 'python -m ci upload' again",
+            )
+        pipelines[name] = ReleasedPipeline(
+            sha256=pipeline.sha256,
+            components=pipeline.components,
+            version=version.version if version else None,
+            version_id=version.version_id if version else None,
+        )
+    versions = {version.version_id for version in uploads.pipelines.values()} if uploads else set()
+    current = [run for run in (runs.runs if runs else []) if run.version_id in versions]
+    services = deployed.services if deployed else {}
+    for service in services.values():
+        if service.image not in digests:
+            raise ReleaseError(
+                f"the service '{service.service}' runs an image of another build",
+                "Run 'python -m ci deploy' again",
+            )
+    result = Release(
+        name="",
+        project=lock.project,
+        environment=lock.environment,
+        source=lock.source,
+        images={
+            name: ReleasedImage(
+                reference=image.reference,
+                digest=image.digest,
+                key=image.key,
+                verdict=image.verdict,
+                tests=image.tests,
+            )
+            for name, image in lock.components.items()
+        },
+        pipelines=pipelines,
+        runs=current,
+        services=services,
+        problems=_problems(lock, uploads, current, tested),
+    )
+    result.name = content_name(result)
+    return result
+
+
+def content_name(result: Release) -> str:
+    """`release-` and the hash of everything in it but the name: 64 hex."""
+    content = msgspec.to_builtins(result)
+    del content["name"]
+    canonical = msgspec.json.encode(content, order="sorted")
+    return f"release-{hashlib.sha256(canonical).hexdigest()}"
+
+
+def _problems(
+    lock: Lock, uploads: Uploads | None, runs: Sequence[Run], tested: Sequence[str]
+) -> list[str]:
+    """Why this release must not be promoted, a sentence each."""
+    problems = []
+    if lock.source.commit is None:
+        problems.append("it comes from no commit")
+    elif lock.source.dirty:
+        problems.append("the work tree had changes that are in no commit")
+    for name, image in sorted(lock.components.items()):
+        if image.verdict.status != "pass":
+            problems.append(f"the scan of image '{name}' is {image.verdict.status}")
+        if image.tests == "none":
+            problems.append(f"image '{name}' has no tests")
+    if uploads is None:
+        problems.append("its pipelines were not uploaded")
+    for name in sorted(set(tested) - {run.pipeline for run in runs}):
+        problems.append(f"the training test of '{name}' was not run")
+    for run in runs:
+        if run.state != "SUCCEEDED" or run.unmet:
+            problems.append(f"the run of '{run.pipeline}' did not pass")
+    return problems

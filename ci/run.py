@@ -1,0 +1,75 @@
+"""`run`: every stage in order, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ci import build, compile, deploy, pin, plan, release, train, upload
+from ci.summary import Summary
+from ci.workspace import Workspace
+
+
+def run(
+    workspace: Workspace,
+    *,
+    jobs: int | None = None,
+    training: bool = False,
+    pipelines: Sequence[str] = (),
+    parameters: Mapping[str, object] | None = None,
+    deployment: bool = False,
+) -> Summary:
+    """All stages. A stage that fails ends the run; what the earlier ones made stays.
+
+    training:   also run the training tests: `pipelines`, or those of ci.yaml.
+    deployment: also deploy the servables.
+
+    Raises what the stages raise.
+    """
+    console = workspace.console
+    console.stage("plan")
+    planned = plan.plan(workspace)
+    missing = [component.name for component in planned.components if component.state == "missing"]
+    console.event(
+        f"{len(planned.components)} components, "
+        + (f"to build: {', '.join(missing)}" if missing else "nothing needs building")
+    )
+    console.stage("build")
+    lock = build.build(workspace, jobs=jobs)
+    build.raise_failures(lock)
+    console.stage("pin")
+    pins = pin.pin(workspace)
+    console.event(f"{len(pins.templates)} templates pinned")
+    console.stage("compile")
+    compiled = compile.compile_pipelines(workspace)
+    console.event(f"{len(compiled.pipelines)} pipelines name only this build's digests")
+    console.stage("upload")
+    uploads = upload.upload(workspace)
+    runs = None
+    if training:
+        console.stage("train")
+        runs = train.train(workspace, pipelines, parameters)
+        train.raise_failures(runs)
+    deployed = None
+    if deployment:
+        console.stage("deploy")
+        deployed = deploy.deploy(workspace)
+    console.stage("release")
+    released = release.release(workspace)
+    return Summary(lock, uploads, runs, deployed, released)
+
+
+def dry_run(
+    workspace: Workspace,
+    *,
+    training: bool,
+    pipelines: Sequence[str],
+    parameters: Mapping[str, object],
+    deployment: bool,
+) -> list[str]:
+    """What `run` would do, a line each. Asks nobody, writes nothing."""
+    told = build.dry_run(workspace) + upload.dry_run(workspace)
+    if training:
+        told += train.dry_run(workspace, pipelines, parameters)
+    if deployment:
+        told += deploy.dry_run(workspace)
+    return told

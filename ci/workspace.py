@@ -1,0 +1,168 @@
+"""What every stage needs to know: the repository, the environment, where files go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from ci.console import Console
+from ci_tools import config as configuration
+from ci_tools import git, local, storage
+from ci_tools.components import discovery
+from ci_tools.components.discovery import Component
+from ci_tools.config import Config, Environment, PredictionService, Registry
+from ci_tools.documents import Document, Source
+from ci_tools.errors import ConfigError
+from ci_tools.serving import declaration
+from ci_tools.serving.declaration import Servable
+
+D = TypeVar("D", bound=Document)
+LOCAL = "local"
+
+
+@dataclass
+class Workspace:
+    """One invocation's view of the world. Reading it changes nothing.
+
+    repository: its root. build: where the stages' files go.
+    home:    state of this machine (embedded environment, caches).
+    dry_run: nothing may be written, started or asked over the network.
+    """
+
+    repository: Path
+    build: Path
+    environment_name: str = LOCAL
+    home: Path = field(default_factory=local.home_directory)
+    dry_run: bool = False
+    console: Console = field(default_factory=Console)
+
+    @cached_property
+    def config(self) -> Config:
+        return configuration.load(self.repository)
+
+    @cached_property
+    def project(self) -> str:
+        return self.config.project or git.default_name(self.repository)
+
+    @cached_property
+    def source(self) -> Source:
+        return git.source(self.repository)
+
+    @cached_property
+    def components(self) -> dict[str, Component]:
+        return discovery.discover(self.repository, self.config, self.project)
+
+    @cached_property
+    def servables(self) -> dict[str, Servable]:
+        """Component name -> declaration, for every directory that holds one.
+
+        Raises ConfigError, also for a declaration without a Dockerfile beside it.
+        """
+        found: dict[str, Servable] = {}
+        by_directory = {
+            str(Path(component.dockerfile).parent): name
+            for name, component in self.components.items()
+        }
+        for pattern in self.config.servables:
+            for path in sorted(self.repository.glob(f"{pattern}/{declaration.FILE}")):
+                directory = str(path.parent.relative_to(self.repository))
+                if directory not in by_directory:
+                    raise ConfigError(
+                        f"{directory} declares a servable but holds no Dockerfile",
+                        f"Put its Dockerfile beside {declaration.FILE}",
+                    )
+                found[by_directory[directory]] = declaration.load(path.parent)
+        return found
+
+    @cached_property
+    def environment(self) -> Environment:
+        """The endpoints to use. `local` without any is embedded, and brought up.
+
+        Raises ConfigError for another environment that does not name a
+        registry, LocalEnvironmentError, EngineError.
+        """
+        declared = self.config.environment(self.environment_name)
+        if self.environment_name != LOCAL:
+            if declared.registry is None:
+                raise ConfigError(
+                    f"environment '{self.environment_name}' names no registry",
+                    f"Add environments.{self.environment_name}.registry to ci.yaml",
+                )
+            return declared
+        if declared.registry is not None and declared.service is not None:
+            return declared
+        if self.dry_run:
+            embedded = _embedded_at_rest()
+        else:
+            with self.console.working("local", "starting the embedded environment"):
+                services = {
+                    servable.service: local.Served(servable.port, servable.health_check.path)
+                    for servable in self.servables.values()
+                }
+                embedded = local.environment(local.up(self.home), services)
+        return Environment(
+            registry=declared.registry or embedded.registry,
+            kubeflow=declared.kubeflow,
+            service=declared.service or embedded.service,
+            allow_incomplete_scan=True,
+        )
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded environment serves the images."""
+        return self.environment_name == LOCAL and self.config.environment(LOCAL).registry is None
+
+    @property
+    def registry(self) -> Registry:
+        registry = self.environment.registry
+        if registry is None:
+            raise AssertionError("Workspace.environment always has a registry")
+        return registry
+
+    def repository_of(self, component: str) -> str:
+        """The path of a component's images in the registry."""
+        return f"{self.registry.prefix or self.project}/{component}"
+
+    def service_settings(self) -> PredictionService:
+        """Raises ConfigError where the environment has no prediction service."""
+        service = self.environment.service
+        if service is None:
+            raise ConfigError(
+                f"environment '{self.environment_name}' names no prediction service",
+                f"Add environments.{self.environment_name}.service to ci.yaml",
+            )
+        return service
+
+    def read(self, name: str, kind: type[D], *, made_by: str) -> D:
+        """A document of an earlier stage. Raises MissingInputError."""
+        return storage.read(self.build / name, kind, made_by=made_by)
+
+    def write(self, name: str, document: Document) -> None:
+        """Write a stage's document, unless this is a dry run. Raises WriteError."""
+        if not self.dry_run:
+            storage.write(self.build / name, document)
+
+    def shown(self, path: Path) -> str:
+        """A path as a person wants to read it."""
+        base = self.repository.parent if path.is_absolute() else Path()
+        return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+
+
+Progress = Callable[[str], None]
+
+
+def _embedded_at_rest() -> Environment:
+    """The embedded environment as a dry run speaks of it: no port is known for sure."""
+    return Environment(
+        registry=Registry(host="127.0.0.1:5100", plain_http=True),
+        service=PredictionService(
+            cluster="local",
+            region="us-east-1",
+            endpoint_url="http://127.0.0.1:4566",
+            subnets=["subnet-local"],
+        ),
+        allow_incomplete_scan=True,
+    )

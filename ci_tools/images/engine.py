@@ -1,0 +1,146 @@
+"""The Docker engine: everything but building."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ci_tools import process
+from ci_tools.errors import EngineError, ImageTestError, PushError, RegistryError
+from ci_tools.images.registry import Registry
+
+if TYPE_CHECKING:
+    import docker
+
+LABEL = "kfp-ci"
+_START = "Start Docker ('make run' installs and starts it on Debian), or set DOCKER_HOST"
+
+
+class Engine:
+    """A Docker engine that answered once. Safe to use from several threads."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self._client = client
+
+    @classmethod
+    def connect(cls) -> Engine:
+        """The engine that DOCKER_HOST or the default socket leads to.
+
+        Raises EngineError.
+        """
+        import docker
+
+        try:
+            client = docker.from_env(timeout=600)
+            client.ping()
+        except (docker.errors.DockerException, OSError) as error:
+            raise EngineError("no Docker engine answers", _START) from error
+        return cls(client)
+
+    def pull(self, reference: str, registry: Registry) -> str:
+        """Bring an image of the registry into the engine; its image id.
+
+        Raises RegistryError.
+        """
+        import docker
+
+        try:
+            return str(self._client.images.pull(reference, **_login(registry)).id)
+        except docker.errors.APIError as error:
+            raise RegistryError(
+                f"{reference} cannot be pulled ({error.explanation or error})",
+                "Check the registry, or build again",
+            ) from error
+
+    def digest_pushed(self, registry: Registry, repository: str, tag: str, image_id: str) -> str:
+        """Push an image under a tag and read back, from the registry, what it is.
+
+        image_id: the image in the engine. The registry's manifest must name that
+        very config, so that what was scanned is what was pushed.
+
+        Returns the manifest's digest. Raises PushError, RegistryError.
+        """
+        name = f"{registry.host}/{repository}"
+        problem = self._push(image_id, name, tag, _login(registry))
+        if problem is not None:
+            raise PushError(
+                f"{name} could not be pushed ({problem})",
+                "Check that the registry is up, that the repository exists and that you may push",
+            )
+        pushed = registry.image(repository, tag)
+        if pushed is None:
+            raise PushError(f"{name}:{tag} is not in the registry after its push", "Push again")
+        if pushed.config != image_id:
+            raise PushError(
+                f"{name}:{tag} holds another image ({pushed.config}) than was built ({image_id})",
+                "Somebody pushed the same tag: make tags immutable, then build again",
+            )
+        return pushed.digest
+
+    def test(
+        self, name: str, image_id: str, command: Sequence[str], *, timeout: float, log: Path
+    ) -> None:
+        """Run a declared test command in the built image, without a network.
+
+        Raises ImageTestError with the exit code; the output is in `log`.
+        """
+        import docker
+        import requests
+
+        todo = "Read the test's output in the log and mend the component"
+        container = None
+        try:
+            container = self._client.containers.create(
+                image_id,
+                entrypoint=list(command),
+                network_mode="none",
+                labels={LABEL: "test"},
+            )
+            container.start()
+            status = container.wait(timeout=timeout)["StatusCode"]
+        except docker.errors.APIError as error:
+            raise ImageTestError(
+                f"component '{name}' cannot run its test command ({error.explanation})", todo
+            ) from error
+        except requests.exceptions.RequestException as error:
+            raise ImageTestError(
+                f"component '{name}' has failing tests: no end within {timeout:.0f} s",
+                todo,
+                log=log,
+            ) from error
+        finally:
+            if container is not None:
+                process.append(log, container.logs().decode("utf-8", "replace"))
+                with contextlib.suppress(docker.errors.NotFound):
+                    container.remove(force=True)
+        if status != 0:
+            raise ImageTestError(
+                f"component '{name}' has failing tests ({command[0]} exited with {status})",
+                todo,
+                log=log,
+            )
+
+    def _push(self, image_id: str, name: str, tag: str, options: dict[str, Any]) -> str | None:
+        """None, or what the engine says went wrong."""
+        import docker
+
+        try:
+            self._client.images.get(image_id).tag(name, tag)
+            for line in self._client.images.push(
+                name, tag=tag, stream=True, decode=True, **options
+            ):
+                if "error" in line:
+                    return str(line["error"])
+        except docker.errors.APIError as error:
+            return str(error.explanation or error)
+        return None
+
+
+def _login(registry: Registry) -> dict[str, Any]:
+    """The option that docker-py takes credentials in; without it, docker's own config counts."""
+    credentials = registry.credentials()
+    if credentials is None:
+        return {}
+    return {"auth_config": dict(zip(("username", "password"), credentials, strict=True))}

