@@ -20,7 +20,10 @@ bootstrap-tests:
 run: bootstrap ## the main job: build, pin, compile, upload, train, deploy
 	@.venv/bin/python -m ci run --train --deploy
 
-lint: ## ruff and mypy
+.venv/bin/python:
+	@scripts/bootstrap.sh
+
+lint: | .venv/bin/python ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
@@ -28,7 +31,7 @@ lint: ## ruff and mypy
 test: bootstrap-tests ## every test: unit, integration, e2e
 	$(PYTEST) tests/unit tests/integration tests/e2e
 
-test-unit: ## seconds; no engine, no network
+test-unit: | .venv/bin/python ## seconds; no engine, no network
 	$(PYTEST) tests/unit
 
 test-integration: bootstrap-tests ## real engine, registry, scanner

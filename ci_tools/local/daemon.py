@@ -32,7 +32,7 @@ _PASSED_ON = (
     "DOCKER_CERT_PATH",
 )
 _PROBE_SECONDS = 2.0
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = 10.0
 _children: dict[int, subprocess.Popen[bytes]] = {}  # kept so that they can be reaped
 
 

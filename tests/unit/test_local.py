@@ -31,6 +31,7 @@ from ci_tools.local import (
     stand_in,
     state,
     status,
+    up,
 )
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
@@ -322,6 +323,52 @@ class TestDown:
             state.save(tmp_path, state.State(parts={"registry": state.Part(port=port)}))
             with pytest.raises(LocalEnvironmentError, match=f"still answers on port {port}"):
                 down(tmp_path)
+
+
+class TestUp:
+    def test_a_server_that_ends_at_once_is_told_with_its_own_words(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        program = tmp_path / "bin" / "docker-registry"
+        program.parent.mkdir()
+        program.write_text("#!/bin/sh\necho 'storage: the disk is full' >&2\nexit 1\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+        home = tmp_path / "home"
+        port = daemon.choose_port(0)
+        state.save(home, state.State(parts={"registry": state.Part(port=port)}))
+        with pytest.raises(LocalEnvironmentError, match="the disk is full") as caught:
+            up(home)
+        assert caught.value.log == home / "logs" / "registry.log"
+        assert {line.state for line in status(home)} == {"stopped"}
+        assert state.load(home).parts["registry"].process is None
+
+
+class TestBootstrap:
+    SCRIPT = Path(__file__).parents[2] / "scripts" / "bootstrap.sh"
+
+    def run(self, home: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", str(self.SCRIPT), *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "KFP_CI_HOME": str(home), **env},
+        )
+
+    def test_an_unknown_option_is_refused(self, tmp_path: Path) -> None:
+        done = self.run(tmp_path, "--test")
+        assert done.returncode == 13
+        assert done.stderr.startswith("bootstrap: unknown option '--test'")
+
+    def test_an_engine_named_by_hand_is_not_replaced(self, tmp_path: Path) -> None:
+        address = f"unix://{tmp_path}/none.sock"
+        done = self.run(tmp_path, DOCKER_HOST=address)
+        assert done.returncode == 13
+        assert f"DOCKER_HOST={address} does not answer" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_names_no_host(self) -> None:
+        assert "://" not in self.SCRIPT.read_text()
 
 
 class TestBases:
