@@ -19,7 +19,7 @@ from ci_tools.errors import ConfigError, DuplicateComponentError
 # `Dockerfile.gpu` and `gpu.Dockerfile` are variants; these endings are not.
 _NOT_A_VARIANT = frozenset("dockerignore md txt j2 in tmpl template bak orig swp".split())
 _VARIANT = re.compile(
-    r"^(?:dockerfile|dockerfile\.(?P<after>.+)|(?P<before>.+)\.dockerfile)$", re.IGNORECASE
+    r"^(?:[Dd]ockerfile|Dockerfile\.(?P<after>.+)|(?P<before>.+)\.[Dd]ockerfile)$"
 )
 TEST_STAGE = "test"
 
