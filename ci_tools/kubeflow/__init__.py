@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from ci_tools.errors import ConfigError
 
 VERSION_NAME_LIMIT = 127  # of the API server, in characters
 PIPELINE_NAME_LIMIT = 128
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Kubeflow(Protocol):
@@ -79,3 +81,16 @@ def version_name(source: Source, sha256: str) -> str:
     """
     commit = source.commit[:12] if source.commit else "local"
     return f"{commit}{'-dirty' if source.dirty else ''}-{sha256[:16]}"[:VERSION_NAME_LIMIT]
+
+
+def check_names(pipeline: str, version: str) -> None:
+    """Raises ConfigError for a name that the server would refuse, or that is a path."""
+    for word, limit, kind in (
+        (pipeline, PIPELINE_NAME_LIMIT, "pipeline"),
+        (version, VERSION_NAME_LIMIT, "version"),
+    ):
+        if not _SAFE.fullmatch(word) or len(word) > limit:
+            raise ConfigError(
+                f"'{word}' is not a {kind} name",
+                f"Use at most {limit} letters, digits, '.', '_' and '-'",
+            )

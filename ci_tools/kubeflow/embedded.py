@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 import uuid
 from pathlib import Path
@@ -17,23 +16,21 @@ from pathlib import Path
 from ci_tools import storage
 from ci_tools.documents import Artifact, Document, Json, Run, Upload
 from ci_tools.errors import (
-    ConfigError,
     EngineError,
     KubeflowError,
     UploadConflictError,
     WriteError,
 )
 from ci_tools.kubeflow import (
-    PIPELINE_NAME_LIMIT,
-    VERSION_NAME_LIMIT,
     arguments,
+    check_names,
     child,
     containers,
     ir,
 )
+from ci_tools.kubeflow.runlog import RunLog
 
 _NAMESPACE = uuid.UUID("5e0c5a1d-6d0f-4a7e-9a53-0a4f0d3e6c11")  # of our uuid5 ids
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CHUNK = 1 << 20
 _STOPPED = frozenset({-2, -9, -15, 130, 143})
 
@@ -113,7 +110,14 @@ class EmbeddedKubeflow:
         effective = arguments.with_defaults(declared, given)
         run_id = str(uuid.uuid4())
         root = self._home / "artifacts" / run_id
-        _begin(log, root, f"run {run_id} ({job_name}) of {pipeline} version {upload.version}\n")
+        try:
+            root.mkdir(parents=True)
+        except OSError as error:
+            raise WriteError(
+                f"{root} could not be made ({error.strerror})",
+                "Free some disk space or mend the permissions, then run the stage again",
+            ) from error
+        RunLog(log).tell(f"run {run_id} ({job_name}) of {pipeline} version {upload.version}")
         request = {
             "ir": str(path),
             "run_id": run_id,
@@ -164,33 +168,12 @@ class EmbeddedKubeflow:
         return run
 
     def _version_path(self, name: str, version: str) -> Path:
-        """Raises ConfigError for a name that the server would refuse, or that is a path."""
-        for word, limit, kind in (
-            (name, PIPELINE_NAME_LIMIT, "pipeline"),
-            (version, VERSION_NAME_LIMIT, "version"),
-        ):
-            if not _SAFE.fullmatch(word) or len(word) > limit:
-                raise ConfigError(
-                    f"'{word}' is not a {kind} name",
-                    f"Use at most {limit} letters, digits, '.', '_' and '-'",
-                )
+        check_names(name, version)
         return self._home / "catalogue" / name / f"{version}.yaml"
 
 
 def _metadata(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".yaml") + ".json")
-
-
-def _begin(log: Path, root: Path, headline: str) -> None:
-    try:
-        root.mkdir(parents=True)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(headline, encoding="utf-8")
-    except OSError as error:
-        raise WriteError(
-            f"{error.filename} could not be written ({error.strerror})",
-            "Free some disk space or mend the permissions, then run the stage again",
-        ) from error
 
 
 def _artifact(found: dict[str, str]) -> Artifact:

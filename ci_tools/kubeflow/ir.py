@@ -80,6 +80,18 @@ def of(documents: list[Any], name: str) -> Ir:
     return Ir(spec, platforms)
 
 
+def from_server(spec: object, name: str) -> Ir:
+    """The IR in an API server's `pipeline_spec`. Raises MissingInputError.
+
+    A spec with platforms comes wrapped together with them, as
+    {"pipeline_spec": ..., "platform_spec": ...}.
+    """
+    if isinstance(spec, dict) and "pipeline_spec" in spec:
+        platforms = spec.get("platform_spec")
+        return of([spec["pipeline_spec"], *([platforms] if platforms else [])], name)
+    return of([spec], name)
+
+
 def pipeline_name(ir: Ir) -> str:
     """`pipelineInfo.name`."""
     return str(ir.spec["pipelineInfo"].get("name", ""))

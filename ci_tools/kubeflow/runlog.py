@@ -1,0 +1,23 @@
+"""The story of one run, a line at a time, for whoever watches the file."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ci_tools import process, storage
+
+
+class RunLog:
+    """A log that starts empty; every `tell` is in the file when it returns.
+
+    Raises WriteError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        storage.write_bytes(path, b"")
+
+    def tell(self, line: str) -> None:
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        process.append(self._path, f"{now} {line}")

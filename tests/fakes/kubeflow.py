@@ -1,0 +1,324 @@
+"""A FAKE of the Kubeflow Pipelines API server (v2beta1), for tests only.
+
+It keeps everything in memory, runs nothing, and says so at /healthz. What it
+obeys are the server's rules that matter to a client: names are unique in their
+namespace (409), unknown ids are 404, a version needs its pipeline's id (400), a
+run that names no version takes the latest one, listings have pages, specs come
+back written anew (numbers as floats, wrapped when there are platforms), and a
+run goes through whatever states a test scripts.
+"""
+
+from __future__ import annotations
+
+import email.parser
+import email.policy
+import json
+import threading
+import time
+import urllib.parse
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import yaml
+
+
+class Refused(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class FakeKubeflow:
+    """The server's state and what a test may script.
+
+    states:   what the next runs' GETs answer, one after the other; the last stays.
+    token:    when set, requests without it get 401.
+    login:    answer everything with a login page, as a proxy in front does.
+    failing:  this many next requests get 503.
+    forbidden: namespaces that get 403.
+    """
+
+    states: list[str] = field(default_factory=lambda: ["SUCCEEDED"])
+    token: str = ""
+    login: bool = False
+    failing: int = 0
+    forbidden: set[str] = field(default_factory=set)
+    endpoint: str = ""
+    page_size: int = 3
+    error: dict[str, Any] | None = None
+    task_details: list[dict[str, Any]] = field(default_factory=list)
+    pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    versions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+
+    # pipelines ------------------------------------------------------------------
+
+    def create_pipeline(self, body: dict[str, Any], _query: dict[str, str]) -> dict[str, Any]:
+        name, namespace = body.get("name") or body["display_name"], body.get("namespace", "")
+        self._allow(namespace)
+        if self._find(self.pipelines, name, namespace):
+            raise Refused(409, f"Already exist error: The name {name} already exist.")
+        return self._add(
+            self.pipelines,
+            "pipeline_id",
+            {"name": name, "display_name": name, "namespace": namespace},
+        )
+
+    def pipeline_by_name(self, name: str, query: dict[str, str]) -> dict[str, Any]:
+        namespace = query.get("namespace", "")
+        self._allow(namespace)
+        found = self._find(self.pipelines, name, namespace)
+        if not found:
+            raise Refused(404, f"pipeline {name} not found")
+        return found
+
+    def upload(self, part: bytes, query: dict[str, str]) -> dict[str, Any]:
+        created = self.create_pipeline(
+            {"name": query["name"], "namespace": query.get("namespace", "")}, query
+        )
+        self.upload_version(part, {"name": query["name"], "pipelineid": created["pipeline_id"]})
+        return created
+
+    def upload_version(self, part: bytes, query: dict[str, str]) -> dict[str, Any]:
+        pipeline_id = query.get("pipelineid", "")
+        if not pipeline_id:
+            raise Refused(400, "Please specify a pipeline id when uploading a version")
+        if pipeline_id not in self.pipelines:
+            raise Refused(404, f"Pipeline {pipeline_id} not found")
+        if len(query["name"]) > 127:
+            raise Refused(400, "version name is longer than 127 characters")
+        taken = [it for it in self.versions.values() if it["pipeline_id"] == pipeline_id]
+        if any(it["name"] == query["name"] for it in taken):
+            raise Refused(409, f"Already exist error: {query['name']} already exist.")
+        documents = [_as_protobuf(it) for it in yaml.safe_load_all(part) if it is not None]
+        spec = documents[0]
+        if len(documents) == 2:
+            spec = {"pipeline_spec": documents[0], "platform_spec": documents[1]}
+        return self._add(
+            self.versions,
+            "pipeline_version_id",
+            {
+                "pipeline_id": pipeline_id,
+                "name": query["name"],
+                "display_name": query["name"],
+                "description": query.get("description", ""),
+                "pipeline_spec": spec,
+            },
+        )
+
+    def version(self, pipeline_id: str, version_id: str) -> dict[str, Any]:
+        found = self.versions.get(version_id)
+        if not found or found["pipeline_id"] != pipeline_id:
+            raise Refused(404, f"PipelineVersion {version_id} not found")
+        return found
+
+    # experiments and runs ---------------------------------------------------------
+
+    def create_experiment(self, body: dict[str, Any]) -> dict[str, Any]:
+        name, namespace = body["display_name"], body.get("namespace", "")
+        self._allow(namespace)
+        if self._find(self.experiments, name, namespace):
+            raise Refused(409, f"Already exist error: The name {name} already exist.")
+        return self._add(
+            self.experiments, "experiment_id", {"display_name": name, "namespace": namespace}
+        )
+
+    def create_run(self, body: dict[str, Any]) -> dict[str, Any]:
+        reference = body["pipeline_version_reference"]
+        known = [
+            it
+            for it in self.versions.values()
+            if it["pipeline_id"] == reference["pipeline_id"]
+            and it["pipeline_version_id"]
+            == reference.get("pipeline_version_id", it["pipeline_version_id"])
+        ]
+        if not known or body.get("experiment_id") not in self.experiments:
+            raise Refused(400, "Failed to create a run: unknown pipeline version or experiment")
+        version = known[-1]
+        run = {
+            "display_name": body["display_name"],
+            "experiment_id": body["experiment_id"],
+            "runtime_config": body.get("runtime_config", {}),
+            "pipeline_version_reference": {
+                "pipeline_id": version["pipeline_id"],
+                "pipeline_version_id": version["pipeline_version_id"],
+            },
+            "states": list(self.states),
+        }
+        return _public(self._add(self.runs, "run_id", run))
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        if run_id not in self.runs:
+            raise Refused(404, f"Run {run_id} not found")
+        run = self.runs[run_id]
+        states = run["states"]
+        run["state"] = states.pop(0) if len(states) > 1 else states[0]
+        if run["state"] == "FAILED":
+            run["error"] = self.error
+            run["run_details"] = {"task_details": self.task_details}
+        return _public(run)
+
+    def terminate(self, run_id: str) -> dict[str, Any]:
+        if run_id not in self.runs:
+            raise Refused(404, f"Run {run_id} not found")
+        self.runs[run_id]["states"] = ["CANCELING", "CANCELED"]
+        return {}
+
+    # what they share -------------------------------------------------------------
+
+    def page(self, key: str, items: list[dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
+        """At most `page_size` items a page, whatever the client asked for."""
+        predicates = json.loads(query.get("filter") or "{}").get("predicates", [])
+        for predicate in predicates:
+            wanted = predicate.get("stringValue", predicate.get("string_value"))
+            items = [it for it in items if wanted in (it.get("name"), it.get("display_name"))]
+        first = int(query.get("page_token") or 0)
+        rest = first + self.page_size
+        return {
+            key: items[first:rest],
+            "total_size": len(items),
+            "next_page_token": str(rest) if rest < len(items) else "",
+        }
+
+    def _allow(self, namespace: str) -> None:
+        if namespace in self.forbidden:
+            raise Refused(403, f"User is not authorized in namespace {namespace}")
+
+    @staticmethod
+    def _find(table: dict[str, dict[str, Any]], name: str, namespace: str) -> dict[str, Any] | None:
+        return next(
+            (
+                it
+                for it in table.values()
+                if it["display_name"] == name and it["namespace"] == namespace
+            ),
+            None,
+        )
+
+    @staticmethod
+    def _add(table: dict[str, dict[str, Any]], key: str, body: dict[str, Any]) -> dict[str, Any]:
+        identity = str(uuid.uuid4())
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())  # 1 s granularity
+        table[identity] = {key: identity, "created_at": created, **body}
+        return table[identity]
+
+
+def _public(run: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in run.items() if key != "states" and value is not None}
+
+
+def _as_protobuf(value: Any) -> Any:
+    """Protobuf's Struct knows one number type."""
+    if isinstance(value, dict):
+        return {key: _as_protobuf(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_protobuf(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeKubeflow
+    lock: threading.Lock
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with self.lock:
+            self.fake.requests.append(f"{self.command} {self.path}")
+            if self.fake.login:
+                self._answer(200, b"<html><form action=/login></form></html>", "text/html")
+                return
+            try:
+                self._json(200, self._route(body))
+            except Refused as error:
+                self._json(error.status, {"error_message": str(error), "error_details": "fake"})
+
+    def _route(self, body: bytes) -> dict[str, Any]:
+        fake = self.fake
+        if fake.failing > 0:
+            fake.failing -= 1
+            raise Refused(503, "upstream is away")
+        if fake.token and self.headers.get("authorization") != f"Bearer {fake.token}":
+            raise Refused(401, "Request header error: there is no valid user identity")
+        url = urllib.parse.urlsplit(self.path)
+        query = dict(urllib.parse.parse_qsl(url.query))
+        parts = [urllib.parse.unquote(it) for it in url.path.split("/")[3:]]
+        match [self.command, *parts]:
+            case ["GET", "healthz"]:
+                return {"multi_user": False, "pipeline_store": "fake: nothing here is real"}
+            case ["POST", "pipelines"]:
+                return fake.create_pipeline(json.loads(body), query)
+            case ["POST", "pipelines", "upload"]:
+                return fake.upload(self._file(body), query)
+            case ["POST", "pipelines", "upload_version"]:
+                return fake.upload_version(self._file(body), query)
+            case ["GET", "pipelines", "names", name]:
+                return fake.pipeline_by_name(name, query)
+            case ["GET", "pipelines", identity, "versions"]:
+                found = [it for it in fake.versions.values() if it["pipeline_id"] == identity]
+                return fake.page("pipeline_versions", found, query)
+            case ["GET", "pipelines", identity, "versions", version]:
+                return fake.version(identity, version)
+            case ["GET", "experiments"]:
+                found = [
+                    it
+                    for it in fake.experiments.values()
+                    if it["namespace"] == query.get("namespace", "")
+                ]
+                return fake.page("experiments", found, query)
+            case ["POST", "experiments"]:
+                return fake.create_experiment(json.loads(body))
+            case ["POST", "runs"]:
+                return fake.create_run(json.loads(body))
+            case ["GET", "runs", identity]:
+                return fake.run(identity)
+            case ["POST", "runs", action] if action.endswith(":terminate"):
+                return fake.terminate(action.removesuffix(":terminate"))
+        raise Refused(404, f"the fake does not know {self.command} {url.path}")
+
+    def _file(self, body: bytes) -> bytes:
+        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+        message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
+        part = next(it for it in message.iter_parts() if it.get_filename())
+        return bytes(part.get_payload(decode=True))
+
+    def _json(self, status: int, body: dict[str, Any]) -> None:
+        self._answer(status, json.dumps(body).encode(), "application/json")
+
+    def _answer(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def serve(fake: FakeKubeflow) -> Iterator[FakeKubeflow]:
+    """Serve the fake on a free loopback port, given in `fake.endpoint`."""
+    handler = type("Handler", (_Handler,), {"fake": fake, "lock": threading.Lock()})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    fake.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,242 @@
+"""Compiling a repository's pipelines; the oracle is kfp's own compiler."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ci_tools import config
+from ci_tools.documents import CompiledPipeline
+from ci_tools.errors import CompileError, ConfigError
+from ci_tools.kubeflow import compiler, ir
+
+PINNED = "registry.example/demo/train@sha256:" + "a" * 64
+TEMPLATE = """\
+name: Train
+inputs: [{{name: rows, type: Integer}}]
+outputs: [{{name: model, type: Model}}]
+implementation:
+  container:
+    image: {image}
+    command: [train, --rows, {{inputValue: rows}}, --model, {{outputPath: model}}]
+"""
+PIPELINE = """\
+from kfp import components, dsl
+from kfp.components import load_component_from_file
+
+train = load_component_from_file("component_specs/train.yaml")
+again = components.load_component_from_file("component_specs/train.yaml")
+
+@dsl.pipeline(name="training", description="Trains it")
+def training(rows: int = 3):
+    train(rows=rows)
+    again(rows=rows).set_caching_options(False)
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    root = tmp_path / "repository"
+    for directory, image in (("component_specs", "train"), ("build/component_specs", PINNED)):
+        write(root / directory / "train.yaml", TEMPLATE.format(image=image))
+    write(root / "pipelines/training.py", PIPELINE)
+    return root
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def compile_all(
+    repository: Path, settings: config.Pipelines | None = None
+) -> dict[str, CompiledPipeline]:
+    return compiler.compile_all(
+        repository,
+        settings or config.Pipelines(),
+        repository / "build/component_specs",
+        repository / "build/pipelines",
+        jobs=2,
+    )
+
+
+def test_pinned_copies_are_compiled_as_kfp_compiles_them(repository: Path) -> None:
+    compiled = compile_all(repository)
+    assert list(compiled) == ["training"]
+    one = compiled["training"]
+    path = repository / "build" / one.path
+    assert one.images == [PINNED]
+    assert one.parameters == {"rows": 3}
+    assert (one.source, one.function) == ("pipelines/training.py", "training")
+    assert one.description == "Trains it"
+    assert one.sha256 == ir.canonical_sha256(ir.load(path))
+    ir.prove(ir.load(path), {PINNED}, set(), path.name)
+
+    write(repository / "component_specs/train.yaml", TEMPLATE.format(image=PINNED))
+    oracle = (
+        "import sys; sys.path.insert(0, 'pipelines'); import training; from kfp import compiler;"
+        "compiler.Compiler().compile(training.training, 'oracle.yaml')"
+    )
+    subprocess.run([sys.executable, "-c", oracle], cwd=repository, check=True)
+    expected = (repository / "oracle.yaml").read_text()
+    assert yaml.safe_load(path.read_text()) == yaml.safe_load(expected)
+
+
+def test_same_sources_same_bytes_and_nothing_left_in_them(repository: Path) -> None:
+    compile_all(repository)
+    first = (repository / "build/pipelines/training.yaml").read_bytes()
+    compile_all(repository)
+    assert (repository / "build/pipelines/training.yaml").read_bytes() == first
+    assert [path.name for path in (repository / "pipelines").iterdir()] == ["training.py"]
+
+
+def test_a_broken_pipeline_does_not_hold_up_the_others(repository: Path) -> None:
+    write(
+        repository / "pipelines/broken.py",
+        PIPELINE.replace('"training"', '"broken"').replace("train(rows=rows)", "train(row=rows)"),
+    )
+    write(repository / "pipelines/unreadable.py", "def (:\n")
+    with pytest.raises(CompileError) as caught:
+        compile_all(repository)
+    text = str(caught.value)
+    assert "pipelines/broken.py line 9: TypeError: train() got an unexpected keyword" in text
+    assert "pipelines/unreadable.py line 1: SyntaxError" in text
+    assert "Traceback" not in text
+    log = repository / "build/pipelines/logs/pipelines__broken.py.log"
+    assert "Traceback" in log.read_text()
+    assert (repository / "build/pipelines/training.yaml").is_file()
+
+
+def test_an_earlier_builds_ir_does_not_stay(repository: Path) -> None:
+    compile_all(repository)
+    (repository / "pipelines/training.py").write_text("raise RuntimeError('no\\nmore')\n")
+    with pytest.raises(CompileError, match="line 1: RuntimeError: no more"):
+        compile_all(repository)
+    assert list((repository / "build/pipelines").glob("*.yaml")) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import sys\nsys.exit(0)\n", "exits while it is imported"),
+        ("import os\nos._exit(0)\n", "ended its own process"),
+        ("import os\nos._exit(7)\n", r"exit code 7"),
+    ],
+)
+def test_a_file_that_ends_itself(repository: Path, code: str, words: str) -> None:
+    write(repository / "pipelines/exits.py", code)
+    with pytest.raises(CompileError, match=words):
+        compile_all(repository)
+
+
+def test_helpers_are_skipped_and_may_be_imported(repository: Path) -> None:
+    write(repository / "pipelines/steps.py", "ROWS = 12\nprint('{\"pipelines\": []}')\n")
+    write(repository / "pipelines/_draft.py", "raise RuntimeError\n")
+    write(repository / "pipelines/.cache/x.py", "raise RuntimeError\n")
+    write(repository / "common.py", "NAME = 'training'\n")
+    write(
+        repository / "pipelines/training.py",
+        "import common, steps\nimport yaml\n"
+        + PIPELINE.replace('name="training"', "name=common.NAME").replace(
+            "rows: int = 3", "rows: int = steps.ROWS"
+        ),
+    )
+    write(repository / "yaml.py", "raise RuntimeError('the repository has a yaml.py')\n")
+    compiled = compile_all(repository)
+    assert {name: it.parameters for name, it in compiled.items()} == {"training": {"rows": 12}}
+
+
+def test_a_pipeline_imported_from_another_file_is_compiled_once(repository: Path) -> None:
+    write(
+        repository / "pipelines/nightly.py",
+        "from kfp import dsl\nfrom training import training\n\n"
+        '@dsl.pipeline(name="nightly")\ndef nightly():\n    training(rows=9)\n',
+    )
+    assert sorted(compile_all(repository)) == ["nightly", "training"]
+
+
+def test_two_pipelines_of_one_name(repository: Path) -> None:
+    write(repository / "pipelines/twin.py", PIPELINE)
+    with pytest.raises(CompileError, match=r"two pipelines are called 'training'") as caught:
+        compile_all(repository)
+    assert "pipelines/training.py" in str(caught.value)
+    assert "pipelines/twin.py" in str(caught.value)
+
+
+def test_git_ignored_files_are_left_out(repository: Path) -> None:
+    write(repository / ".gitignore", "scratch/\n")
+    write(repository / "pipelines/scratch/x.py", "raise RuntimeError\n")
+    write(repository / "pipelines/nested/ü é.py", "")
+    subprocess.run(["git", "init", "-q"], cwd=repository, check=True)
+    assert compiler.discover(repository, "pipelines") == [
+        "pipelines/nested/ü é.py",
+        "pipelines/training.py",
+    ]
+
+
+def test_a_template_that_was_not_pinned(repository: Path) -> None:
+    (repository / "build/component_specs/train.yaml").unlink()
+    with pytest.raises(CompileError, match="no pinned copy"):
+        compile_all(repository)
+
+
+def test_pipelines_named_in_ci_yaml(repository: Path) -> None:
+    write(
+        repository / "elsewhere/flow.py",
+        PIPELINE + '\n@dsl.pipeline(name="other")\ndef other():\n    train(rows=1)\n',
+    )
+    named = {"nightly": config.Pipeline(file="elsewhere/flow.py", function="training")}
+    compiled = compile_all(repository, config.Pipelines(named=named))
+    assert sorted(compiled) == ["nightly", "other", "training"]
+    assert compiled["nightly"].source == "elsewhere/flow.py"
+    text = (repository / "build/pipelines/nightly.yaml").read_text()
+    assert yaml.safe_load(text)["pipelineInfo"]["name"] == "nightly"
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "error", "words"),
+    [
+        ("absent", config.Pipeline(), ConfigError, "'absent', which no file defines"),
+        ("x", config.Pipeline(file="no.py"), ConfigError, r"'no\.py' is not a file"),
+        ("x", config.Pipeline(file="../outside.py"), ConfigError, "of this repository"),
+        ("x", config.Pipeline(function="f"), ConfigError, "no file"),
+        (
+            "x",
+            config.Pipeline(file="pipelines/training.py", function="f"),
+            CompileError,
+            "no @dsl.pipeline function 'f': the file defines training",
+        ),
+    ],
+)
+def test_wrong_entries_of_ci_yaml(
+    repository: Path, name: str, pipeline: config.Pipeline, error: type, words: str
+) -> None:
+    write(repository.parent / "outside.py", PIPELINE)
+    with pytest.raises(error, match=words):
+        compile_all(repository, config.Pipelines(named={name: pipeline}))
+
+
+def test_a_link_out_of_the_repository(repository: Path) -> None:
+    write(repository.parent / "outside.py", PIPELINE)
+    (repository / "pipelines/link.py").symlink_to(repository.parent / "outside.py")
+    with pytest.raises(CompileError, match="link out of the repository"):
+        compile_all(repository)
+
+
+def test_a_users_kfp_context_and_switches_do_not_leak(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compile_all(repository)
+    before = (repository / "build/pipelines/training.yaml").read_bytes()
+    monkeypatch.setenv("KFP_DISABLE_EXECUTION_CACHING_BY_DEFAULT", "true")
+    write(
+        repository / "pipelines/training.py",
+        "import os, pathlib\n"
+        f"assert pathlib.Path.home() != pathlib.Path({str(Path.home())!r})\n" + PIPELINE,
+    )
+    compile_all(repository)
+    assert (repository / "build/pipelines/training.yaml").read_bytes() == before
