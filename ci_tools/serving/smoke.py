@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-import tenacity
 from msgspec import UNSET
 
 from ci_tools.documents import Json
@@ -41,6 +40,8 @@ def check(
 
     Returns the requests sent and the answers got. Raises SmokeFailure.
     """
+    import tenacity
+
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(SmokeFailure),
         wait=tenacity.wait_exponential(multiplier=0.25, max=5),
