@@ -9,7 +9,7 @@ and outlives the session that started it until `down`.
 
 from ci_tools.local.aws import ensure_cluster, ensure_load_balancer
 from ci_tools.local.bases import Substitute, recorded, substitute
-from ci_tools.local.environment import Endpoints, Served, Status, down, environment, status, up
+from ci_tools.local.lifecycle import Endpoints, Served, Status, down, environment, status, up
 from ci_tools.local.state import home_directory
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -62,10 +63,12 @@ def home(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
     directory = new_home(tmp_path_factory.mktemp("shared") / "home")
+    host = f"127.0.0.1:{state.load(directory).parts['registry'].port}"
     try:
         yield up(directory)
     finally:
         down(directory, wipe=True)
+        forget_images(host)
 
 
 def pids(home: Path) -> dict[str, int | None]:
@@ -106,6 +109,18 @@ def push_busybox(endpoints: Endpoints, answer: str) -> str:
         return str(client.images.get(tag).attrs["RepoDigests"][0])
     finally:
         client.images.remove(tag)
+
+
+def forget_images(host: str) -> None:
+    """Remove from the engine what was pulled from or pushed to a registry of ours."""
+    client = docker.from_env()
+    for image in client.images.list():
+        # By name, not by id: other environments may know the same image by theirs.
+        names = [*image.tags, *(image.attrs["RepoDigests"] or [])]
+        for name in names:
+            if name.startswith(f"{host}/"):
+                with contextlib.suppress(docker.errors.ImageNotFound):
+                    client.images.remove(name, force=True)
 
 
 def read(url: str) -> str:
@@ -333,7 +348,9 @@ def test_registry_in_a_container_where_the_program_is_missing(
         read(f"http://{first.registry}/v2/hello/manifests/kept")
         assert digest.startswith("sha256:")
     finally:
+        host = f"127.0.0.1:{state.load(home).parts['registry'].port}"
         down(home, wipe=True)
+        forget_images(host)
         engine.images.remove(tag)
 
 
