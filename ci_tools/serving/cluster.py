@@ -96,7 +96,7 @@ class Cluster:
         service = self.describe(ours.service)
         if service is None:
             return Judgement(outcome="failed", reason="the service is gone")
-        told = self._service_deployment(ours, service)
+        told = self._service_deployment(ours)
         if told is not None:
             return rollout.judge_service_deployment(ours, *told, service)
         found = rollout.judge(ours, service)
@@ -111,23 +111,19 @@ class Cluster:
             service = self.describe(ours.service)
         except CIError as error:  # the failure itself must still be told
             return f"; why is not known: {error.what}"
-        said = rollout.events(service) if service else []
+        said = rollout.events(service, ours.began) if service else []
         text = f"; stopped tasks: {'; '.join(stopped)}" if stopped else ""
         return text + (f"; last events: {' / '.join(said)}" if said else "")
 
-    def _service_deployment(self, ours: Rollout, service: Described) -> tuple[str, str] | None:
+    def _service_deployment(self, ours: Rollout) -> tuple[str, str] | None:
         """Status and reason of our service deployment, None where ECS tells nothing."""
         from botocore.exceptions import ClientError
 
-        mine: Described = next(
-            (d for d in service["deployments"] if d.get("id") == ours.deployment), {}
-        )
-        began = mine.get("createdAt")
         with aws.translated(self._settings):
             try:
                 listed = self._ecs.list_service_deployments(cluster=self.name, service=ours.service)
                 for brief in listed["serviceDeployments"][:_LOOKED_AT]:  # newest first
-                    if began is not None and brief["createdAt"] < began - _SKEW:
+                    if ours.began is not None and brief["createdAt"] < ours.began - _SKEW:
                         continue
                     if self._definition_of(brief["targetServiceRevisionArn"]) == (
                         ours.task_definition

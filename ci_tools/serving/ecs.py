@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Event = Callable[[str], None]
 
 _RESTORE_SECONDS = 300.0
-_LONGEST_PAUSE = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
+_SECOND_LOOK = 1.0
 
 
 class PredictionServices:
@@ -159,7 +160,7 @@ class PredictionServices:
 
     def _wait(self, ours: Rollout, deadline: float, on_event: Event) -> None:
         """Until our deployment is done. Raises what became of it otherwise."""
-        pause, last, settled = 1.0, "", 0
+        pause, last, settled = _FIRST_PAUSE, "", 0
         while True:
             found = self._cluster.judge(ours)
             if found.reason != last:
@@ -184,7 +185,7 @@ class PredictionServices:
                     f"({found.reason}){self._cluster.story(ours)}",
                     "Mend the image, or raise 'timeout' in servable.yaml, and deploy again",
                 )
-            self._sleep(min(pause, left))
+            self._sleep(min(_SECOND_LOOK if settled else pause, left))
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _prove(self, ours: Rollout, servable: Servable, on_event: Event) -> tuple[str, Json]:
@@ -286,7 +287,11 @@ class PredictionServices:
 def _rollout(name: str, service: Mapping[str, Any], arn: str, before: str | None) -> Rollout:
     primary = Live.of(service, {}).primary
     return Rollout(
-        service=name, deployment=str(primary.get("id", "")), task_definition=arn, before=before
+        service=name,
+        deployment=str(primary.get("id", "")),
+        task_definition=arn,
+        before=before,
+        began=primary.get("createdAt"),
     )
 
 

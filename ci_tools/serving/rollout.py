@@ -8,6 +8,7 @@ API, that *our* deployment is PRIMARY, COMPLETED and runs all its tasks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -24,12 +25,14 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     deployment:      ECS' id of it (`ecs-svc/...`).
     task_definition: ARN that it brings.
     before:          ARN that ran before, None on a first deployment.
+    began:           when, by ECS' clock.
     """
 
     service: str
     deployment: str
     task_definition: str
     before: str | None
+    began: datetime | None = None
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,9 +125,16 @@ def reasons(tasks: Iterable[Mapping[str, Any]], *, most: int = 3) -> list[str]:
     return list(found)[:most]
 
 
-def events(service: Mapping[str, Any], *, most: int = 3) -> list[str]:
+def events(
+    service: Mapping[str, Any], since: datetime | None = None, *, most: int = 3
+) -> list[str]:
     """A described service's last events, newest first."""
-    return [text(event.get("message")) for event in (service.get("events") or [])[:most]]
+    told = [
+        text(event.get("message"))
+        for event in service.get("events") or []
+        if since is None or event.get("createdAt", since) >= since
+    ]
+    return told[:most]
 
 
 def text(value: object, limit: int = 300) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -130,3 +131,17 @@ def test_what_others_say_cannot_drive_the_terminal() -> None:
     assert text("a\x1b[2J\nb\x00") == "a[2J b"
     assert len(text("x" * 10_000)) == 300
     assert events({"events": [{"message": str(n)} for n in range(9)]}) == ["0", "1", "2"]
+
+
+def test_events_from_before_are_not_told() -> None:
+    then, before = (
+        datetime(2024, 1, 2, tzinfo=timezone.utc),
+        datetime(2024, 1, 1, tzinfo=timezone.utc),
+    )
+    described = {
+        "events": [
+            {"createdAt": then, "message": "ours"},
+            {"createdAt": before, "message": "an old failure"},
+        ]
+    }
+    assert events(described, then) == ["ours"]
