@@ -139,7 +139,7 @@ def _judged(run: Run) -> CIError | None:
 
 
 def _merged(declared: Mapping[str, object], given: Mapping[str, object]) -> Json:
-    return {**declared, **given}  # type: ignore[dict-item]
+    return {**declared, **given}
 
 
 def _suite(run: Run, expected: Mapping[str, Bound]) -> junit.Suite:

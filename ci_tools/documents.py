@@ -8,14 +8,14 @@ seconds, sizes are bytes, times are RFC 3339 in UTC.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 SCHEMA = 1
 
-Json = dict[str, "JsonValue"]
-JsonValue = str | int | float | bool | None | list["JsonValue"] | Json
+JsonValue = Any  # msgspec reads no recursive type; what is read is plain JSON
+Json = dict[str, JsonValue]
 
 
 class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
