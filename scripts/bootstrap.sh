@@ -3,7 +3,7 @@
 # the Python environment. Idempotent; what is there is used and skipped.
 #
 #   scripts/bootstrap.sh            what the product needs
-#   scripts/bootstrap.sh --tests    and what only its tests need (skopeo)
+#   scripts/bootstrap.sh --tests    and what only its tests need (skopeo, busybox)
 #
 # As root on Debian 12 or later it installs what is missing. Elsewhere it says, in one
 # sentence, what to install.
@@ -212,5 +212,8 @@ mkdir -p "$logs"
 engine
 debian_tool docker-registry docker-registry
 debian_tool mmdebstrap mmdebstrap
-if [ "$tests" = yes ]; then debian_tool skopeo skopeo; fi
+if [ "$tests" = yes ]; then
+    debian_tool skopeo skopeo
+    debian_tool busybox busybox-static
+fi
 python_environment
