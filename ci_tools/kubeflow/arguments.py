@@ -92,9 +92,7 @@ def _as(kind: str, value: JsonValue) -> JsonValue:
     return value  # TASK_FINAL_STATUS and what a later IR may bring: the server decides
 
 
-def _instance(
-    value: JsonValue, kind: type | tuple[type, ...]
-) -> str | int | float | bool | list[JsonValue] | Json:
-    if value is None or not isinstance(value, kind):
+def _instance(value: JsonValue, kind: type) -> JsonValue:
+    if not isinstance(value, kind):
         raise ValueError(value)
     return value

@@ -1,4 +1,4 @@
-"""Both ends of the process that a pipeline is compiled or run in: one request, one answer.
+"""Both ends of the process that pipelines are compiled or run in: one request, one answer.
 
 `python -m ci_tools.kubeflow.child compile|run ANSWER` reads its request as JSON
 from standard input and writes its answer to the file ANSWER, so that whatever
@@ -24,7 +24,6 @@ def ask(
     request: dict[str, Any],
     *,
     timeout: float,
-    log: Path | None = None,
     private_home: bool = False,
 ) -> tuple[process.Finished, dict[str, Any] | None]:
     """Run the child process; its answer, or None when it ended without one.
@@ -50,11 +49,18 @@ def ask(
             },
             stdin=json.dumps(request).encode(),
             timeout=timeout,
-            log=log,
         )
         # The answer of a process that was stopped or broke may be half-written.
         whole = finished.ok and answer.is_file()
         return finished, json.loads(answer.read_bytes()) if whole else None
+
+
+def write_everything_to(log: str) -> None:
+    """File descriptors 1 and 2 become the log, for this process and its libraries."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
 
 
 def main(arguments: list[str]) -> int:
@@ -62,9 +68,9 @@ def main(arguments: list[str]) -> int:
     verb, answer = arguments[0], Path(arguments[1])
     request: dict[str, Any] = json.load(sys.stdin.buffer)
     if verb == "compile":
-        from ci_tools.kubeflow.compile_child import compile_file
+        from ci_tools.kubeflow.compile_child import compile_files
 
-        result = compile_file(**request)
+        result = compile_files(**request)
     elif verb == "run":
         from ci_tools.kubeflow.run_child import run_pipeline
 

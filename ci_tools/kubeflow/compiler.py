@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ci_tools import config, process, storage
 from ci_tools.documents import CompiledPipeline
@@ -50,21 +49,9 @@ def compile_all(
     files = sorted({*discover(repository, settings.directory), *asked})
     for stale in out.glob("*.yaml"):
         stale.unlink()
-    failures: dict[str, CIError] = {}
-    compilations: list[_Compilation] = []
-
-    def attempt(file: str) -> list[_Compilation] | CIError:
-        try:
-            return _compile_file(repository, settings, specs, out, file, asked.get(file, {}))
-        except CompileError as error:
-            return error
-
-    with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        for file, outcome in zip(files, pool.map(attempt, files), strict=True):
-            if isinstance(outcome, CIError):
-                failures[file] = outcome
-            else:
-                compilations += outcome
+    outcomes = _compile_files(repository, settings, specs, out, files, asked, jobs)
+    failures = {file: it for file, it in outcomes.items() if isinstance(it, CIError)}
+    compilations = [it for one in outcomes.values() if not isinstance(one, CIError) for it in one]
     compiled = _written(out, compilations, failures)
     if failures:
         raise _all_of(failures)
@@ -153,40 +140,66 @@ def _asked(repository: Path, settings: config.Pipelines) -> dict[str, dict[str, 
     return asked
 
 
-def _compile_file(
+def _compile_files(
     repository: Path,
     settings: config.Pipelines,
     specs: Path,
     out: Path,
-    file: str,
-    functions: dict[str, str],
-) -> list[_Compilation]:
-    """Raises CompileError."""
-    log = out / "logs" / (file.replace("/", "__") + ".log")
-    log.unlink(missing_ok=True)
-    path = repository.resolve() / file
-    if not path.resolve().is_relative_to(repository.resolve()):
-        raise CompileError(f"{file} is a link out of the repository", "Replace it by the file")
+    files: list[str],
+    asked: dict[str, dict[str, str]],
+    jobs: int,
+) -> dict[str, list[_Compilation] | CIError]:
+    """File -> its pipelines, or why there are none. Raises CompileError without kfp."""
+    root = repository.resolve()
+    outcomes: dict[str, list[_Compilation] | CIError] = {}
+    logs: dict[str, Path] = {}
+    for file in files:
+        log = out.absolute() / "logs" / (file.replace("/", "__") + ".log")
+        if (root / file).resolve().is_relative_to(root):
+            storage.write_bytes(log, b"")
+            logs[file] = log
+        else:
+            outcomes[file] = CompileError(
+                f"{file} is a link out of the repository", "Replace it by the file"
+            )
+    if not logs:
+        return outcomes
     request = {
-        "file": str(path),
-        "repository": str(repository.resolve()),
-        "templates": str(repository.resolve() / settings.templates),
+        "files": [
+            {"file": str(root / file), "log": str(log), "functions": asked.get(file, {})}
+            for file, log in logs.items()
+        ],
+        "repository": str(root),
+        "templates": str(root / settings.templates),
         "specs": str(specs.resolve()),
-        "functions": functions,
+        "jobs": jobs,
+        "timeout": TIMEOUT_SECONDS,
     }
-    finished, answer = child.ask(
-        "compile", request, timeout=TIMEOUT_SECONDS, log=log, private_home=True
+    # Its own time-out is only a net under the one for each file.
+    finished, answers = child.ask(
+        "compile", request, timeout=TIMEOUT_SECONDS * (len(logs) + 1), private_home=True
     )
-    if answer is None:
+    if answers is None:
+        raise CompileError(
+            f"the pipelines could not be compiled ({finished.tail(1) or 'stopped from outside'})",
+            "See that 'python -c \"import kfp\"' works with this Python",
+        )
+    for file, log in logs.items():
+        outcomes[file] = _outcome(file, answers[str(root / file)], log)
+    return outcomes
+
+
+def _outcome(file: str, answer: dict[str, Any], log: Path) -> list[_Compilation] | CIError:
+    if "died" in answer:
         why = (
             f"took more than {TIMEOUT_SECONDS:.0f} seconds"
-            if finished.returncode is None
-            else f"ended its own process (exit code {finished.returncode})"
+            if answer["died"] is None
+            else f"ended its own process (exit code {answer['died']})"
         )
-        raise CompileError(f"{file} {why} while it was compiled", "Mend the pipeline", log=log)
+        return CompileError(f"{file} {why} while it was compiled", "Mend the pipeline", log=log)
     if "error" in answer:
         where = f"{file} line {answer['line']}" if answer["line"] else file
-        raise CompileError(f"{where}: {answer['error']}", "Mend the pipeline", log=log)
+        return CompileError(f"{where}: {answer['error']}", "Mend the pipeline", log=log)
     return [_Compilation(file, it["function"], it["ir"]) for it in answer["pipelines"]]
 
 

@@ -25,6 +25,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from ci_tools.kubeflow import containers
+from ci_tools.kubeflow.child import write_everything_to
 from ci_tools.kubeflow.recorder import Recorder
 
 _TAIL_LINES = 12
@@ -44,7 +45,7 @@ def run_pipeline(
     {"engine": sentence} when no engine answers or {"broken": sentence} when
     this kfp cannot be mended as described above.
     """
-    _write_everything_to(log)
+    write_everything_to(log)
     signal.signal(signal.SIGTERM, _stopper(run_id))
     signal.signal(signal.SIGINT, _stopper(run_id))
     if problem := containers.unreachable():
@@ -249,11 +250,3 @@ def _stopper(run_id: str) -> Callable[[int, FrameType | None], None]:
         os._exit(128 + number)  # other threads may still wait for their containers
 
     return stop
-
-
-def _write_everything_to(log: str) -> None:
-    """File descriptors 1 and 2 become the log, for this process and its libraries."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)

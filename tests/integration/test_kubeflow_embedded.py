@@ -31,7 +31,7 @@ from ci_tools.kubeflow.embedded import EmbeddedKubeflow
 
 pytestmark = pytest.mark.integration
 
-_APPLETS = ("sh", "cat", "echo", "sleep", "id", "env", "mkdir", "dirname", "printf", "false")
+_APPLETS = ("sh", "cat", "echo", "sleep", "id", "env", "mkdir", "dirname", "printf", "false", "sed")
 
 
 @pytest.fixture(scope="module")
@@ -377,6 +377,52 @@ def it():
     assert run.state == "SUCCEEDED", run.message
     assert "[good] above" in bench.log.read_text()
     assert "[bad]" not in bench.log.read_text()
+
+
+def test_a_condition_that_kfp_local_cannot_evaluate_is_no_pass(bench: Bench, tiny: str) -> None:
+    """kfp.local warns, takes it for false and reports success without the branch."""
+    run = bench.run(
+        tiny,
+        """
+word = step("Word", 'printf "it\\\\47s" > "$0"', outputs="{name: value, type: String}",
+            extra=", {outputPath: value}")
+branch = step("Branch", "echo in the branch")
+@dsl.pipeline(name="it")
+def it():
+    with dsl.If(word().outputs["value"] != "x"):
+        branch()
+""",
+    )
+    assert "[branch]" not in bench.log.read_text()
+    assert run.state == "FAILED"
+    assert "kfp.local cannot run this" in run.message
+
+
+def test_metrics_that_a_step_reports(bench: Bench, tiny: str) -> None:
+    run = bench.run(
+        tiny,
+        r'''
+FOUND = '{"artifacts": {"scores": {"artifacts": [{"name": "scores", "metadata": {"auc": 0.75}}]}}}'
+SCRIPT = r"""echo "$1" > $(echo "$0" | sed 's/.*"outputFile": *"\([^"]*\)".*/\1/')"""
+@dsl.container_component
+def measure(scores: dsl.Output[dsl.Metrics]):
+    return dsl.ContainerSpec(image=IMAGE, command=["sh", "-c", SCRIPT, "{{$}}"], args=[FOUND])
+@dsl.pipeline(name="it")
+def it():
+    measure()
+''',
+    )
+    assert run.state == "SUCCEEDED", run.message
+    assert run.metrics == {"auc": 0.75}
+
+
+def test_containers_of_another_user_have_a_home(engine: Any, tiny: str) -> None:
+    lines: list[str] = []
+    ended = containers.run(
+        engine, tiny, ["sh", "-c", "id -u; echo $HOME"], {}, lines.append, user="12345:12345"
+    )
+    assert ended == containers.Ended(0, "")
+    assert lines == ["12345", "/tmp"]
 
 
 SLEEP = """

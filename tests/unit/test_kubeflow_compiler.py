@@ -119,17 +119,25 @@ def test_an_earlier_builds_ir_does_not_stay(repository: Path) -> None:
     assert list((repository / "build/pipelines").glob("*.yaml")) == []
 
 
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        ("import sys\nsys.exit(0)\n", "exits while it is imported"),
-        ("import os\nos._exit(0)\n", "ended its own process"),
-        ("import os\nos._exit(7)\n", r"exit code 7"),
-    ],
-)
-def test_a_file_that_ends_itself(repository: Path, code: str, words: str) -> None:
-    write(repository / "pipelines/exits.py", code)
-    with pytest.raises(CompileError, match=words):
+def test_files_that_end_themselves(repository: Path) -> None:
+    write(repository / "pipelines/exits.py", "import sys\nsys.exit(0)\n")
+    write(repository / "pipelines/stops.py", "import os\nos._exit(0)\n")
+    write(repository / "pipelines/dies.py", "import os, signal\nos.kill(os.getpid(), 9)\n")
+    with pytest.raises(CompileError) as caught:
+        compile_all(repository)
+    for words in (
+        "exits.py line 2: it exits while it is imported (sys.exit(0))",
+        "stops.py ended its own process (exit code 0)",
+        "dies.py ended its own process (exit code -9)",
+    ):
+        assert words in str(caught.value)
+    assert (repository / "build/pipelines/training.yaml").is_file()
+
+
+def test_a_file_that_never_ends(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(repository / "pipelines/training.py", "import time\ntime.sleep(10_000)\n")
+    monkeypatch.setattr(compiler, "TIMEOUT_SECONDS", 10.0)
+    with pytest.raises(CompileError, match="took more than 10 seconds"):
         compile_all(repository)
 
 
