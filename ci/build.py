@@ -14,7 +14,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from ci import plan as planning
-from ci.image import ImageWork, Outcome, Shop, request_for
+from ci.image import ImageWork, Outcome, Shop
 from ci.workspace import Workspace
 from ci_tools import process, storage
 from ci_tools.components import keys
@@ -51,10 +51,7 @@ def build(workspace: Workspace, *, jobs: int | None = None) -> Lock:
         buildx.check()
         shop.engine = Engine.connect()
         if shop.trivy.database.problem:
-            workspace.console.warn(
-                f"scans are INCOMPLETE: {shop.trivy.database.problem}; "
-                "images are checked for secrets only"
-            )
+            workspace.console.event(shop.trivy.database.problem)
     outcomes: dict[str, Outcome] = {}
     try:
         with workspace.console.live():
@@ -78,18 +75,27 @@ def build(workspace: Workspace, *, jobs: int | None = None) -> Lock:
         )
         workspace.write(FILE, lock)
         junit.write(workspace.build / JUNIT, [outcomes[name].suite for name in sorted(outcomes)])
+    _warn_of_incomplete(workspace, lock)
     return lock
 
 
 def dry_run(workspace: Workspace) -> list[str]:
     """What `build` would do, a line each. Asks nobody."""
     plan = planning.plan(workspace)
-    images = {c.name: f"{workspace.registry.host}/{c.repository}:{c.key}" for c in plan.components}
-    return [
-        f"{component.name}: unless the registry has its key, "
-        + buildx.describe(request_for(workspace, component, images))
-        for component in plan.components
-    ]
+    return [_would(workspace, component) for component in plan.components]
+
+
+def _would(workspace: Workspace, component: PlannedComponent) -> str:
+    built_on = [*component.parents, *component.bases]
+    tests = workspace.components[component.name].test or component.test_target
+    return (
+        f"{component.name}: would build {component.dockerfile}"
+        + (f" on {', '.join(built_on)}" if built_on else "")
+        + (", test it" if tests else "")
+        + f", scan it and push {component.repository}:{component.key}"
+        + (" (provisional)" if component.provisional else "")
+        + ", unless the registry has it"
+    )
 
 
 def raise_failures(lock: Lock) -> None:
@@ -104,6 +110,17 @@ def raise_failures(lock: Lock) -> None:
         first.todo,
         log=Path(first.log) if first.log else None,
     )
+
+
+def _warn_of_incomplete(workspace: Workspace, lock: Lock) -> None:
+    incomplete: dict[str, list[str]] = {}
+    for name, image in sorted(lock.components.items()):
+        if image.verdict.status == "incomplete":
+            incomplete.setdefault(image.verdict.reason, []).append(name)
+    for reason, names in incomplete.items():
+        workspace.console.warn(
+            f"scans are INCOMPLETE, {', '.join(names)} were checked for secrets only: {reason}"
+        )
 
 
 def _open_shop(workspace: Workspace, jobs: int) -> Shop:

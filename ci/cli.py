@@ -99,6 +99,7 @@ parameters = click.option(
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
+    envvar="KFP_CI_PARAMETERS",
     help="A pipeline parameter; may be given again.",
 )
 jobs = click.option("-j", "--jobs", type=click.IntRange(1), help="Images at once.")
@@ -172,7 +173,7 @@ def upload(workspace: Workspace, as_json: bool) -> None:
 
 @cli.command()
 @stage
-@click.argument("pipelines", nargs=-1)
+@click.argument("pipelines", nargs=-1, envvar="KFP_CI_PIPELINES")
 @parameters
 def train(
     workspace: Workspace, as_json: bool, pipelines: tuple[str, ...], parameters: tuple[str, ...]
@@ -286,11 +287,13 @@ def down(wipe: bool) -> None:
 
 
 @cli.command()
-def schema() -> None:
-    """Print the JSON schema of ci.yaml."""
+@click.argument("file", type=click.Choice(["ci.yaml", "servable.yaml"]), default="ci.yaml")
+def schema(file: str) -> None:
+    """Print the JSON schema of ci.yaml or servable.yaml."""
     from ci_tools import config
+    from ci_tools.serving.declaration import Servable
 
-    _print_json(config.schema())
+    _print_json(config.schema(config.Config if file == "ci.yaml" else Servable, file))
 
 
 @cli.command(name="exit-codes")

@@ -6,13 +6,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ci import build as building
-from ci import pin as pinning
 from ci import train as training
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.documents import Deployed, Lock, Model, Training
 from ci_tools.errors import MissingInputError, ServiceError
-from ci_tools.serving import ecs, task_definition
+from ci_tools.serving import ecs, live
 from ci_tools.serving.declaration import Servable
 
 FILE = "deploy.json"
@@ -47,22 +46,17 @@ def deploy(workspace: Workspace) -> Deployed:
 
 
 def dry_run(workspace: Workspace) -> list[str]:
-    """The task definition that each servable would get. Asks nobody."""
-    images = pinning.placeholders(workspace)
-    told = []
+    """What a deployment of each servable would ask for. Asks nobody."""
+    lock = storage.read_if_there(workspace.build / building.FILE, Lock, made_by="build")
+    images = lock.components if lock else {}
+    told: list[str] = []
     for component, servable in workspace.servables.items():
         try:
             model = model_of(workspace, servable)
         except MissingInputError:
             model = None  # the training run that makes it has not been yet
-        definition = task_definition.render(
-            servable, image=images[component], model=model, settings=workspace.service_settings()
-        )
-        told.append(
-            f"{servable.service}: would register {definition['family']} "
-            f"({definition['cpu']} CPU units, {definition['memory']} MiB, {servable.count} tasks) "
-            f"with {images[component]}"
-        )
+        image = images[component].reference if component in images else None
+        told += live.plan(servable, image, model, None, settings=workspace.service_settings())
     return told
 
 

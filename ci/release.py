@@ -148,11 +148,13 @@ def _problems(
         problems.append("it comes from no commit")
     elif lock.source.dirty:
         problems.append("the work tree had changes that are in no commit")
+    scans: dict[str, list[str]] = {}
     for name, image in sorted(lock.components.items()):
         if image.verdict.status != "pass":
-            problems.append(f"the scan of image '{name}' is {image.verdict.status}")
+            scans.setdefault(image.verdict.status, []).append(name)
         if image.tests == "none":
             problems.append(f"image '{name}' has no tests")
+    problems += [f"the scan of {', '.join(n)} is {status}" for status, n in scans.items()]
     if uploads is None:
         problems.append("its pipelines were not uploaded")
     for name in sorted(set(tested) - {run.pipeline for run in runs}):

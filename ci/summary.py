@@ -8,7 +8,7 @@ from typing import IO
 
 import msgspec
 
-from ci_tools.documents import Deployed, Lock, Release, Training, Uploads
+from ci_tools.documents import Deployed, Lock, Release, Revision, Training, Uploads
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,13 @@ class Summary:
         console = Console(file=stream, width=None if stream.isatty() else 120, highlight=False)
 
         def table(title: str, *columns: str) -> Table:
-            made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+            made = Table(
+                title=title,
+                title_justify="left",
+                box=box.SIMPLE_HEAD,
+                pad_edge=False,
+                min_width=len(title),
+            )
             for column in columns:
                 right = column in ("size", "time", "value")
                 made.add_column(column, justify="right" if right else "left", no_wrap=True)
@@ -63,19 +69,18 @@ class Summary:
             pipelines.add_row(name, version.version, version.sha256[:12], done)
         console.print(pipelines)
         for run in self.training.runs if self.training else []:
-            metrics = table(
-                f"Training: {run.pipeline} {run.state.lower()} in {run.seconds:.1f} s",
-                "metric",
-                "value",
-            )
+            title = f"Training: {run.pipeline} {run.state.lower()} in {run.seconds:.1f} s"
+            metrics = table(title, "metric", "value")
             for metric, value in sorted(run.metrics.items()):
-                metrics.add_row(metric, f"{value:.4f}")
+                metrics.add_row(metric, f"{value:.4g}")
             console.print(metrics)
         for service in self.deployed.services.values() if self.deployed else []:
-            answers = table(f"Service: {service.service} at {service.url}", "request", "answer")
-            for request, answer in service.smoke.items():
-                answers.add_row(request, msgspec.json.encode(answer).decode()[:160])
-            console.print(answers)
+            console.print(f"Service {service.service}: {service.url}", style="italic")
+            done = "a new revision" if service.changed else "unchanged"
+            console.print(f"  {done}, {(service.task_definition or '').rpartition('/')[2]}")
+            for answer in _answers(service):
+                console.print(f"  {answer}", soft_wrap=True)
+            console.print()
         built = sum(image.built for image in self.lock.components.values())
         console.print(
             f"{built} images built, {len(self.lock.components) - built} already built, "
@@ -87,3 +92,12 @@ class Summary:
             console.print(f"  not to be promoted: {problem}", style="yellow", soft_wrap=True)
         for warning in warnings:
             console.print(f"WARNING: {warning}", style="bold yellow", soft_wrap=True)
+
+
+def _answers(service: Revision) -> list[str]:
+    """Each smoke request with what the service answered, a line each."""
+    return [
+        f"{request['method']} {request['path']} -> {request['status']} "
+        f"{msgspec.json.encode(request.get('answer')).decode()}"
+        for request in service.smoke.get("requests", [])
+    ]

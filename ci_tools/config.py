@@ -1,7 +1,8 @@
 """`ci.yaml`: what a repository says about itself. Every part is optional.
 
 The types below are the schema: `ci_tools/schemas/ci.schema.json` is generated
-from them for editors (`python -m ci schema`), and a test keeps the two equal.
+from them for editors (`python -m ci schema ci.yaml`), and a test keeps the two
+equal.
 """
 
 from __future__ import annotations
@@ -225,12 +226,12 @@ def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
         raise _explained(name, kind, str(error)) from error
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema of ci.yaml, for editors."""
+def schema(kind: type[Any], title: str) -> dict[str, Any]:
+    """The JSON schema of a declaration, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": FILE,
-        **msgspec.json.schema(Config),
+        "title": title,
+        **msgspec.json.schema(kind),
     }
 
 
@@ -243,7 +244,7 @@ def _explained(name: str, kind: type[Any], message: str) -> ConfigError:
     if not match:
         return ConfigError(
             f"{name}: {message.replace('`', chr(39)).replace('$.', '')}",
-            f"Mend {name}; 'python -m ci schema' prints what it may hold",
+            f"Mend it; 'python -m ci schema {name}' prints what it may hold",
         )
     field, path = match["field"], match["path"] or ""
     valid = _fields_at(kind, path)

@@ -103,11 +103,6 @@ def test(request: Request, stage: str, *, timeout: float, log: Path) -> None:
         raise _failed(request.name, "has failing tests", done, timeout, log, ImageTestError)
 
 
-def describe(request: Request) -> str:
-    """The command that `build` would run, for a dry run."""
-    return " ".join([*_command(request), f"--tag={request.tag}", str(request.context)])
-
-
 def _command(request: Request) -> list[str]:
     command = [
         "docker",
