@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import traceback
+import urllib.parse
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def run_pipeline(
         return {"engine": problem}
     recorder = Recorder()
     try:
-        _mend(recorder)
+        _mend(recorder, root)
     except (ImportError, AttributeError, TypeError) as error:
         traceback.print_exc()
         return {"broken": str(error)}
@@ -95,12 +96,14 @@ def _run(ir: str, run_id: str, root: str, arguments: dict[str, Any], user: str) 
     return outputs
 
 
-def _mend(recorder: Recorder) -> None:
+def _mend(recorder: Recorder, root: str) -> None:
     """Replace the parts of kfp.local that differ from a cluster."""
+    from kfp import dsl
     from kfp.local import (
         docker_task_handler,
         executor_input_utils,
         executor_output_utils,
+        importer_handler,
         status,
         task_dispatcher,
     )
@@ -112,6 +115,7 @@ def _mend(recorder: Recorder) -> None:
         (task_dispatcher, docker_task_handler),
         (task_dispatcher, executor_input_utils),
         (task_dispatcher, executor_output_utils),
+        (task_executor, importer_handler),
         (enhanced_dag_orchestrator, task_executor),
     ):
         if getattr(caller, module.__name__.rpartition(".")[2], None) is not module:
@@ -126,6 +130,10 @@ def _mend(recorder: Recorder) -> None:
             tail.append(text[:_LINE_LIMIT])
             sys.stdout.write(f"[{recorder.task}] {text}\n")
 
+        own = volumes[root]
+        # Earlier runs' artefacts can be read, so that an importer can name them.
+        others = {"bind": str(Path(root).parent), "mode": own["mode"].replace("rw", "ro")}
+        volumes = {**volumes, others["bind"]: others}
         ended = containers.run(client, image, command, volumes, line, **arguments)
         recorder.because("\n".join([ended.reason, *(text for text in tail if text.strip())]))
         return ended.code
@@ -161,7 +169,18 @@ def _mend(recorder: Recorder) -> None:
                 found[name] = executor_output_utils.artifact_list_to_dsl_artifact(
                     listed, is_artifact_list=definition.is_artifact_list
                 )
+            elif isinstance(found[name], dsl.Artifact) and not found[name].uri:
+                found[name].uri = listed.artifacts[0].uri  # a step need only give metadata
         return found
+
+    def get_importer_uri(original: Callable[..., Any], **given: Any) -> str:
+        # A run's artefacts are file:// URIs, which kfp would take for a path.
+        uri: str = original(**given)
+        local = urllib.parse.urlsplit(uri)
+        path = urllib.parse.unquote(local.path) if local.scheme == "file" else uri
+        if path.startswith("/") and not Path(path).exists():
+            raise FileNotFoundError(f"there is no {path} to import")
+        return path
 
     def execute_single_task(original: Callable[..., Any], **given: Any) -> Any:
         recorder.begin(given["task_name"])
@@ -195,6 +214,12 @@ def _mend(recorder: Recorder) -> None:
         "get_outputs_for_task",
         {"executor_input", "component_spec"},
         _around(get_outputs_for_task),
+    )
+    _replace(
+        importer_handler,
+        "get_importer_uri",
+        {"importer_spec", "executor_input"},
+        _around(get_importer_uri),
     )
     _replace(
         task_executor,

@@ -414,6 +414,28 @@ def it():
     )
     assert run.state == "SUCCEEDED", run.message
     assert run.metrics == {"auc": 0.75}
+    assert run.artifacts["measure.scores"].uri.endswith("/measure/scores")
+
+
+IMPORT = """
+use = step("Use", 'cat "$0"; echo x >> "$0"', "{name: data, type: Dataset}", "",
+           ", {inputPath: data}")
+@dsl.pipeline(name="it")
+def it(uri: str):
+    use(data=dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset).output)
+"""
+
+
+def test_an_earlier_runs_artifact_can_be_imported_but_not_changed(bench: Bench, tiny: str) -> None:
+    data = bench.run(tiny, CHAIN).artifacts["make.data"]
+    run = bench.run(tiny, IMPORT, uri=data.uri)
+    assert "[use] 3 rows" in bench.log.read_text()
+    assert run.state == "FAILED"
+    assert "Read-only file system" in run.message
+    assert Path(data.uri.removeprefix("file://")).read_text() == "3 rows\n"
+    lost = bench.run(tiny, IMPORT, uri=data.uri + "-lost")
+    assert lost.state == "FAILED"
+    assert "data-lost to import" in lost.message
 
 
 def test_containers_of_another_user_have_a_home(engine: Any, tiny: str) -> None:
