@@ -119,7 +119,7 @@ def _warn_of_incomplete(workspace: Workspace, lock: Lock) -> None:
             incomplete.setdefault(image.verdict.reason, []).append(name)
     for reason, names in incomplete.items():
         workspace.console.warn(
-            f"scans are INCOMPLETE, {', '.join(names)} were checked for secrets only: {reason}"
+            f"scans are INCOMPLETE, {len(names)} images were checked for secrets only: {reason}"
         )
 
 
