@@ -14,6 +14,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from ci import plan as planning
+from ci.console import counted
 from ci.image import ImageWork, Outcome, Shop
 from ci.workspace import Workspace
 from ci_tools import process, storage
@@ -119,7 +120,7 @@ def _warn_of_incomplete(workspace: Workspace, lock: Lock) -> None:
             incomplete.setdefault(image.verdict.reason, []).append(name)
     for reason, names in incomplete.items():
         workspace.console.warn(
-            f"scans are INCOMPLETE, {len(names)} images were checked for secrets only: {reason}"
+            f"INCOMPLETE scans, {counted(len(names), 'image')} checked for secrets only: {reason}"
         )
 
 

@@ -99,6 +99,11 @@ class Console:
                 )
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _rich() -> RichConsole:
     from rich.console import Console as RichConsole
 

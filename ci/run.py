@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ci import build, compile, deploy, pin, plan, release, train, upload
+from ci.console import counted
 from ci.summary import Summary
 from ci.workspace import Workspace
 
@@ -30,7 +31,7 @@ def run(
     planned = plan.plan(workspace)
     missing = [component.name for component in planned.components if component.state == "missing"]
     console.event(
-        f"{len(planned.components)} components, "
+        f"{counted(len(planned.components), 'component')}, "
         + (f"to build: {', '.join(missing)}" if missing else "nothing needs building")
     )
     console.stage("build")
@@ -38,10 +39,12 @@ def run(
     build.raise_failures(lock)
     console.stage("pin")
     pins = pin.pin(workspace)
-    console.event(f"{len(pins.templates)} templates pinned")
+    console.event(f"{counted(len(pins.templates), 'template')} pinned")
     console.stage("compile")
     compiled = compile.compile_pipelines(workspace)
-    console.event(f"{len(compiled.pipelines)} pipelines name only this build's digests")
+    console.event(
+        f"{counted(len(compiled.pipelines), 'pipeline')} with no image but this build's, by digest"
+    )
     console.stage("upload")
     uploads = upload.upload(workspace)
     runs = None

@@ -8,6 +8,7 @@ from typing import IO
 
 import msgspec
 
+from ci.console import counted
 from ci_tools.documents import Deployed, Lock, Release, Revision, Training, Uploads
 
 
@@ -73,7 +74,10 @@ class Summary:
             metrics = table(title, "metric", "value")
             for metric, value in sorted(run.metrics.items()):
                 metrics.add_row(metric, f"{value:.4g}")
-            console.print(metrics)
+            if run.metrics:
+                console.print(metrics)
+            else:
+                console.print(f"{title}; it reported no metrics", style="italic")
         for service in self.deployed.services.values() if self.deployed else []:
             console.print(f"Service {service.service}: {service.url}", style="italic")
             done = "a new revision" if service.changed else "unchanged"
@@ -83,7 +87,7 @@ class Summary:
             console.print()
         built = sum(image.built for image in self.lock.components.values())
         console.print(
-            f"{built} images built, {len(self.lock.components) - built} already built, "
+            f"{counted(built, 'image')} built, {len(self.lock.components) - built} already built, "
             f"{self.lock.seconds:.1f} s" + ("" if built else ": nothing needed building"),
             style="bold",
         )

@@ -63,6 +63,7 @@ class Engine:
         Returns the manifest's digest. Raises PushError, RegistryError.
         """
         name = f"{registry.host}/{repository}"
+        registry.ensure_repository(repository)
         problem = self._push(image_id, name, tag, _login(registry))
         if problem is not None:
             raise PushError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +15,7 @@ import msgspec
 
 from ci_tools.components.references import split
 from ci_tools.errors import CredentialsError, RegistryError
+from ci_tools.images.ecr import Ecr
 
 if TYPE_CHECKING:
     import requests
@@ -28,7 +28,6 @@ _MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.list.v2+json",
     )
 )
-_ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com")
 _TIMEOUT = (5, 30)  # connect, read: seconds
 
 
@@ -54,6 +53,7 @@ class Registry:
         self.host = host
         self._plain_http = plain_http or _loopback(host)
         self._thread = threading.local()
+        self._ecr = Ecr(host) if Ecr.is_host(host) else None
         self._credentials: tuple[str, str] | None = None
         self._lock = threading.Lock()
 
@@ -94,13 +94,17 @@ class Registry:
 
     def credentials(self) -> tuple[str, str] | None:
         """User and password for this registry where we know how to get them (ECR)."""
-        match = _ECR.match(self.host)
-        if match is None:
+        if self._ecr is None:
             return None
         with self._lock:
             if self._credentials is None:
-                self._credentials = _ecr_credentials(match["region"], self.host)
+                self._credentials = self._ecr.credentials()
             return self._credentials
+
+    def ensure_repository(self, name: str) -> None:
+        """Make a repository where the registry does not do so by itself (ECR)."""
+        if self._ecr is not None:
+            self._ecr.ensure_repository(name)
 
     def _request(self, method: str, path: str) -> requests.Response | None:
         """The answer, or None for 404."""
@@ -193,19 +197,3 @@ def _reason(error: BaseException) -> str:
     if inner is not None:
         return _reason(inner)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _ecr_credentials(region: str, host: str) -> tuple[str, str]:
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        answer = boto3.client("ecr", region_name=region).get_authorization_token()
-    except (BotoCoreError, ClientError) as error:
-        raise CredentialsError(
-            f"AWS gives no login for {host} ({error})",
-            "Set AWS credentials that may call ecr:GetAuthorizationToken",
-        ) from error
-    token = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode()
-    user, _, password = token.partition(":")
-    return user, password
