@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
 import types
 from typing import Any
 
@@ -19,6 +22,7 @@ def test_this_kfp_still_has_what_is_replaced() -> None:
     modules = [importlib.import_module(f"kfp.local.{name}") for name in names]
     modules.append(importlib.import_module("kfp.local.importer_handler"))
     modules.append(importlib.import_module("kfp.local.orchestrator.task_executor"))
+    factory = logging.getLogRecordFactory()
     before = [dict(vars(module)) for module in modules]
     try:
         run_child._mend(recorder.Recorder(), "/root-of-a-run")
@@ -29,6 +33,7 @@ def test_this_kfp_still_has_what_is_replaced() -> None:
             if old.get(name) is not value
         }
     finally:
+        logging.setLogRecordFactory(factory)
         for module, old in zip(modules, before, strict=True):
             vars(module).update(old)
     assert changed == {
@@ -68,3 +73,14 @@ def test_lines_are_whole_wherever_the_stream_is_cut(size: int) -> None:
     data = "one\r\nzwö\n\nlast".encode()
     chunks = [data[start : start + size] for start in range(0, len(data), size)]
     assert list(_lines(iter(chunks))) == ["one", "zwö", "", "last"]
+
+
+def test_nothing_heavy_on_the_start_up_path() -> None:
+    program = (
+        "import sys; import ci_tools.kubeflow.compiler, ci_tools.kubeflow.server, "
+        "ci_tools.kubeflow.embedded; print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"kfp", "kfp_server_api", "docker", "requests", "urllib3", "tenacity"} & set(loaded)

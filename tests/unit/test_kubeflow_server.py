@@ -177,6 +177,8 @@ def test_namespaces_are_kept_apart(fake: FakeKubeflow, tmp_path: Path, name: str
     one = upload(client(fake, namespace="team-a"), tmp_path, name)
     two = upload(client(fake, namespace="team-b"), tmp_path, name, text=spec("false"))
     assert one.pipeline_id != two.pipeline_id
+    again = upload(client(fake, namespace="team-a"), tmp_path, name)
+    assert (again.pipeline_id, again.created) == (one.pipeline_id, False)
 
 
 # runs -----------------------------------------------------------------------------
