@@ -55,14 +55,6 @@ def ask(
         return finished, json.loads(answer.read_bytes()) if whole else None
 
 
-def write_everything_to(log: str) -> None:
-    """File descriptors 1 and 2 become the log, for this process and its libraries."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-
-
 def main(arguments: list[str]) -> int:
     """0 when an answer was written, whatever it says."""
     verb, answer = arguments[0], Path(arguments[1])

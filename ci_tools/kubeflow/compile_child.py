@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ci_tools.kubeflow.child import write_everything_to
+from ci_tools.kubeflow.runlog import write_everything_to
 
 # kfp turns these into parts of the IR or of its own behaviour; a build must not
 # depend on who runs it.

@@ -26,8 +26,8 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from ci_tools.kubeflow import containers
-from ci_tools.kubeflow.child import write_everything_to
 from ci_tools.kubeflow.recorder import Recorder
+from ci_tools.kubeflow.runlog import write_everything_to
 
 _TAIL_LINES = 12
 _LINE_LIMIT = 500  # characters of a line that reach a message; the log has it whole
