@@ -136,12 +136,9 @@ def build(workspace: Workspace, as_json: bool, jobs: int | None) -> None:
 def pin(workspace: Workspace, as_json: bool, write: bool) -> None:
     """Put the digests into the component templates, all or none."""
     from ci import pin as stage
-    from ci import plan as planning
 
     if workspace.dry_run:
-        templates = planning.find_templates(workspace)
-        named = stage.named(templates, stage.placeholders(workspace))
-        _show_lines([f"{path}: would name {image}" for path, image in named.items()], as_json)
+        _show_lines(stage.dry_run(workspace), as_json)
         return
     pins = stage.pin(workspace, write_sources=write)
     _show(pins, [f"{path}  {image}" for path, image in pins.templates.items()], as_json)
@@ -214,6 +211,9 @@ def release(workspace: Workspace, as_json: bool) -> None:
     """Gather all of it into one immutable release."""
     from ci import release as stage
 
+    if workspace.dry_run:
+        _show_lines(stage.dry_run(workspace), as_json)
+        return
     released = stage.release(workspace)
     _show(released, [released.name, *(f"  {problem}" for problem in released.problems)], as_json)
 

@@ -40,14 +40,20 @@ def pin(workspace: Workspace, *, write_sources: bool = False) -> Pins:
         )
     pinned = {template.path: template.pinned(references) for template in templates}
     result = Pins(templates=named(templates, references))
-    if workspace.dry_run:
-        return result
     copy_all(pinned, workspace.config.pipelines.templates, workspace.build / SPECS)
     if write_sources:
         for path, text in pinned.items():
             storage.write_bytes(workspace.repository / path, text.encode())
     workspace.write(FILE, result)
     return result
+
+
+def dry_run(workspace: Workspace) -> list[str]:
+    """What `pin` would write, a line each. Asks nobody."""
+    return [
+        f"{template.path}: would name the digest of {', '.join(template.components)}"
+        for template in planning.find_templates(workspace)
+    ]
 
 
 def named(templates: list[Template], references: dict[str, str]) -> dict[str, str]:
@@ -62,8 +68,8 @@ def named(templates: list[Template], references: dict[str, str]) -> dict[str, st
 def placeholders(workspace: Workspace) -> dict[str, str]:
     """Component -> a reference that stands for an image not yet built.
 
-    For dry runs: it has the form of a pinned image, with the key where the
-    digest will be.
+    For dry runs: it has the form of a pinned image, so that pipelines compile,
+    with the key where the digest will be.
     """
     return {
         component.name: f"{workspace.registry.host}/{component.repository}@sha256:{component.key}"

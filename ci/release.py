@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from ci import build as building
 from ci import compile as compiling
 from ci import deploy as deploying
+from ci import plan as planning
 from ci import train as training
 from ci import upload as uploading
 from ci.workspace import Workspace
@@ -58,6 +59,21 @@ def release(workspace: Workspace) -> Release:
     return result
 
 
+def dry_run(workspace: Workspace) -> list[str]:
+    """What a release of this work tree would hold. Asks nobody."""
+    source = workspace.source
+    parts = {
+        "images": [component.name for component in planning.plan(workspace).components],
+        "pipelines": list(compiling.compile_pipelines(workspace).pipelines),
+        "services": [servable.service for servable in workspace.servables.values()],
+    }
+    lines = [f"would release {workspace.project} at commit {source.commit or '(none)'}"]
+    lines += [f"  {kind}: {', '.join(sorted(names)) or 'none'}" for kind, names in parts.items()]
+    if source.dirty:
+        lines.append("  not to be promoted: the work tree has changes that are in no commit")
+    return lines
+
+
 def assemble(
     lock: Lock,
     compiled: Compiled,
@@ -71,15 +87,23 @@ def assemble(
     tested: the pipelines that must have had a training run. A run of another
     version than the uploaded one does not count, and is left out.
     """
+    for file, environment in (
+        (uploading.FILE, uploads.environment if uploads else None),
+        (training.FILE, runs.environment if runs else None),
+        (deploying.FILE, deployed.environment if deployed else None),
+    ):
+        if environment not in (None, lock.environment):
+            raise ReleaseError(
+                f"{file} is of environment '{environment}', "
+                f"{building.FILE} of '{lock.environment}'",
+                "Run every stage in one environment",
+            )
     digests = {image.reference for image in lock.components.values()}
     for name, pipeline in compiled.pipelines.items():
-        foreign = [
-            lock.components[component].reference
+        if not all(
+            component in lock.components and lock.components[component].reference in pipeline.images
             for component in pipeline.components
-            if component not in lock.components
-            or lock.components[component].reference not in pipeline.images
-        ]
-        if foreign:
+        ):
             raise ReleaseError(
                 f"pipeline '{name}' was compiled from another build than {building.FILE}",
                 "Run the stages from 'pin' on again",
@@ -125,7 +149,7 @@ def assemble(
         pipelines=pipelines,
         runs=current,
         services=services,
-        problems=_problems(lock, uploads, current, tested),
+        problems=_problems(lock, pipelines, current, tested),
     )
     result.name = content_name(result)
     return result
@@ -140,7 +164,10 @@ def content_name(result: Release) -> str:
 
 
 def _problems(
-    lock: Lock, uploads: Uploads | None, runs: Sequence[Run], tested: Sequence[str]
+    lock: Lock,
+    pipelines: Mapping[str, ReleasedPipeline],
+    runs: Sequence[Run],
+    tested: Sequence[str],
 ) -> list[str]:
     """Why this release must not be promoted, a sentence each."""
     problems = []
@@ -155,8 +182,11 @@ def _problems(
         if image.tests == "none":
             problems.append(f"image '{name}' has no tests")
     problems += [f"the scan of {', '.join(n)} is {status}" for status, n in scans.items()]
-    if uploads is None:
-        problems.append("its pipelines were not uploaded")
+    problems += [
+        f"the pipeline '{name}' was not uploaded"
+        for name, pipeline in sorted(pipelines.items())
+        if pipeline.version_id is None
+    ]
     for name in sorted(set(tested) - {run.pipeline for run in runs}):
         problems.append(f"the training test of '{name}' was not run")
     for run in runs:

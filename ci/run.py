@@ -70,9 +70,9 @@ def dry_run(
     deployment: bool,
 ) -> list[str]:
     """What `run` would do, a line each. Asks nobody, writes nothing."""
-    told = build.dry_run(workspace) + upload.dry_run(workspace)
+    told = build.dry_run(workspace) + pin.dry_run(workspace) + upload.dry_run(workspace)
     if training:
         told += train.dry_run(workspace, pipelines, parameters)
     if deployment:
         told += deploy.dry_run(workspace)
-    return told
+    return told + release.dry_run(workspace)
