@@ -150,7 +150,7 @@ def compile_(workspace: Workspace, as_json: bool) -> None:
     """Compile the pipelines and prove that they name only digests."""
     from ci import compile as stage
 
-    compiled = stage.compile_pipelines(workspace)
+    compiled = (stage.dry_run if workspace.dry_run else stage.compile_pipelines)(workspace)
     lines = [f"{name}  {p.sha256[:12]}  {p.source}" for name, p in compiled.pipelines.items()]
     _show(compiled, lines, as_json)
 

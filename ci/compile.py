@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -24,26 +25,34 @@ def compile_pipelines(workspace: Workspace) -> Compiled:
     Reads images.lock.json and the pinned templates; writes one IR file a
     pipeline below `build/pipelines`, and pipelines.json.
 
-    Raises MissingInputError, CompileError, UnpinnedImageError. A dry run
-    compiles in a scratch directory, from the lock if there is one, else from
-    placeholders, and leaves nothing.
+    Raises MissingInputError, CompileError, UnpinnedImageError.
     """
-    if workspace.dry_run:
-        with tempfile.TemporaryDirectory(prefix="kfp-ci-") as scratch:
-            references = pinning.placeholders(workspace)
-            texts = {t.path: t.pinned(references) for t in planning.find_templates(workspace)}
-            specs = Path(scratch) / pinning.SPECS
-            pinning.copy_all(texts, workspace.config.pipelines.templates, specs)
-            return _compile(workspace, references, specs, Path(scratch) / DIRECTORY)
     lock = workspace.read(building.FILE, Lock, made_by="build")
     building.raise_failures(lock)
     specs = workspace.build / pinning.SPECS
     if not specs.is_dir():
         raise MissingInputError(f"{specs} is not there", "Run 'python -m ci pin'")
+    # Should this fail, `upload` must not find what an earlier build compiled.
+    (workspace.build / FILE).unlink(missing_ok=True)
     references = {name: image.reference for name, image in lock.components.items()}
     compiled = _compile(workspace, references, specs, workspace.build / DIRECTORY)
     workspace.write(FILE, compiled)
     return compiled
+
+
+@functools.cache
+def dry_run(workspace: Workspace) -> Compiled:
+    """What `compile_pipelines` would make, with keys where the digests will be.
+
+    Compiles in a scratch directory and leaves nothing; once a workspace, for
+    several stages' dry runs want it. Raises CompileError, UnpinnedImageError.
+    """
+    with tempfile.TemporaryDirectory(prefix="kfp-ci-") as scratch:
+        references = pinning.placeholders(workspace)
+        texts = {t.path: t.pinned(references) for t in planning.find_templates(workspace)}
+        specs = Path(scratch) / pinning.SPECS
+        pinning.copy_all(texts, workspace.config.pipelines.templates, specs)
+        return _compile(workspace, references, specs, Path(scratch) / DIRECTORY)
 
 
 def _compile(workspace: Workspace, references: dict[str, str], specs: Path, out: Path) -> Compiled:

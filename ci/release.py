@@ -64,7 +64,7 @@ def dry_run(workspace: Workspace) -> list[str]:
     source = workspace.source
     parts = {
         "images": [component.name for component in planning.plan(workspace).components],
-        "pipelines": list(compiling.compile_pipelines(workspace).pipelines),
+        "pipelines": list(compiling.dry_run(workspace).pipelines),
         "services": [servable.service for servable in workspace.servables.values()],
     }
     lines = [f"would release {workspace.project} at commit {source.commit or '(none)'}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def dry_run(
     workspace: Workspace, names: Sequence[str], parameters: Mapping[str, object]
 ) -> list[str]:
     """What `train` would launch, a line each. Asks nobody."""
-    available = list(compiling.compile_pipelines(workspace).pipelines)
+    available = list(compiling.dry_run(workspace).pipelines)
     named = workspace.config.pipelines.named
     return [
         f"{name}: would run with "
@@ -93,15 +94,21 @@ def chosen(workspace: Workspace, names: Sequence[str], available: Sequence[str])
 
 
 def unmet(metrics: Mapping[str, float], expected: Mapping[str, Bound]) -> list[str]:
-    """A sentence for every bound that a metric misses; a missing metric misses."""
+    """A sentence for every expectation that is missed.
+
+    A metric that was not reported, is not a number or is infinite misses,
+    whatever its bounds.
+    """
     sentences = []
     for name, bound in expected.items():
         value = metrics.get(name)
         if value is None:
             sentences.append(f"{name} was not reported")
-        elif not value >= (bound.min if bound.min is not None else value):
+        elif not math.isfinite(value):
+            sentences.append(f"{name} is {value}")
+        elif bound.min is not None and value < bound.min:
             sentences.append(f"{name} is {value:.4g}, below {bound.min:.4g}")
-        elif not value <= (bound.max if bound.max is not None else value):
+        elif bound.max is not None and value > bound.max:
             sentences.append(f"{name} is {value:.4g}, above {bound.max:.4g}")
     return sentences
 

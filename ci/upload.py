@@ -45,7 +45,7 @@ def upload(workspace: Workspace) -> Uploads:
 
 def dry_run(workspace: Workspace) -> list[str]:
     """What `upload` would do, a line each; compiles, asks nobody."""
-    compiled = compiling.compile_pipelines(workspace)
+    compiled = compiling.dry_run(workspace)
     return [
         f"{name}: would be uploaded with {len(pipeline.components)} components "
         f"({', '.join(pipeline.components)}) from {pipeline.source}"

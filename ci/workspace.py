@@ -13,6 +13,7 @@ from ci_tools import config as configuration
 from ci_tools import git, local, storage
 from ci_tools.components import discovery
 from ci_tools.components.discovery import Component
+from ci_tools.components.references import valid_name
 from ci_tools.config import Config, Environment, PredictionService, Registry
 from ci_tools.documents import Document, Source
 from ci_tools.errors import ConfigError
@@ -23,7 +24,7 @@ D = TypeVar("D", bound=Document)
 LOCAL = "local"
 
 
-@dataclass
+@dataclass(eq=False)
 class Workspace:
     """One invocation's view of the world. Reading it changes nothing.
 
@@ -45,7 +46,7 @@ class Workspace:
 
     @cached_property
     def project(self) -> str:
-        return self.config.project or git.default_name(self.repository)
+        return self.config.project or valid_name(git.default_name(self.repository)) or "project"
 
     @cached_property
     def source(self) -> Source:
