@@ -208,12 +208,13 @@ def test_without_the_build_directory_images_are_scanned_but_not_built(
 
 def test_two_images_are_built_at_the_same_time(machine: Machine, tmp_path: Path) -> None:
     """Each waits for a file that only the other makes: one at a time, both fail."""
-    cache = f"type=cache,id={uuid.uuid4().hex},sharing=shared,target=/meet"
+    place = uuid.uuid4().hex  # in the command too: a mount is no part of a step's cache key
+    cache = f"type=cache,id={place},sharing=shared,target=/{place}"
 
     def meets(me: str, other: str) -> str:
         wait = (
-            f"busybox touch /meet/{me}; for i in $(busybox seq 300); do "
-            f"[ -e /meet/{other} ] && exit 0; busybox sleep 0.1; done; exit 1"
+            f"busybox touch /{place}/{me}; for i in $(busybox seq 300); do "
+            f"[ -e /{place}/{other} ] && exit 0; busybox sleep 0.1; done; exit 1"
         )
         return BASE + run(wait, cache)
 
