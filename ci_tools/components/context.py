@@ -5,55 +5,65 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from ci_tools.components.dockerignore import Ignore
 from ci_tools.errors import DockerfileError
 
 _CHUNK = 1 << 20
 
 
-def tree_hash(context: Path, dockerfile: Path) -> str:
+def tree_hash(context: Path, dockerfile: Path, *, without: Collection[str] = ()) -> str:
     """Hash of a build context: 64 hex.
 
     It covers, for every path that .dockerignore lets through: the path, its
     type, the executable bit, the content, and a symbolic link's target. It
-    does not cover times, owners or where the clone lies, so that it is equal on
-    any machine. The Dockerfile itself counts apart, in the key.
+    does not cover times, owners, empty directories or where the clone lies, so
+    that it is equal on any machine. The Dockerfile itself counts apart, in the
+    key.
+
+    without: names at the context's root that do not count either.
 
     Raises DockerfileError for a file that cannot be read.
     """
     whole = hashlib.sha256()
-    for relative in sorted(paths(context, dockerfile)):
+    for relative in sorted(paths(context, dockerfile, without=without)):
         path = context / relative
         try:
             kind, content = _entry(path)
         except OSError as error:
-            raise DockerfileError(
-                f"{path} is in a build context but cannot be read ({error.strerror})",
-                "Mend its permissions or name it in .dockerignore",
-            ) from error
+            raise _unreadable(path, error) from error
         name = os.fsencode(relative)
         whole.update(b"%d:%s %s %s\n" % (len(name), name, kind.encode(), content.encode()))
     return whole.hexdigest()
 
 
-def paths(context: Path, dockerfile: Path) -> Iterator[str]:
+def paths(context: Path, dockerfile: Path, *, without: Collection[str] = ()) -> Iterator[str]:
     """Relative paths of the files and links in a context, after .dockerignore.
 
     As in BuildKit `<Dockerfile>.dockerignore` beside the Dockerfile comes
-    before `.dockerignore` at the context's root.
+    before `.dockerignore` at the context's root. Raises DockerfileError for an
+    ignore file that no engine accepts, and for a directory that cannot be read.
     """
-    patterns = _patterns(context, dockerfile)
-    if not patterns:
-        yield from _walk(context)
-        return
-    from docker.utils.build import exclude_paths  # docker-py's matcher: `!`, `**` and all
+    ignore = _ignore(context, dockerfile)
 
-    for relative in exclude_paths(os.fspath(context), patterns):
-        path = context / relative
-        if relative and (path.is_symlink() or not path.is_dir()):
-            yield relative.replace(os.sep, "/")
+    def refuse(error: OSError) -> None:
+        raise _unreadable(Path(error.filename), error) from error
+
+    for folder, directories, names in os.walk(context, onerror=refuse):
+        base = "" if folder == os.fspath(context) else os.path.relpath(folder, context) + "/"
+        links = [name for name in directories if Path(folder, name).is_symlink()]
+        directories[:] = [
+            name
+            for name in directories
+            if not (not base and name in without)
+            # An exception may bring back a file of an ignored directory.
+            and (ignore.has_exceptions or not ignore.ignores(base + name))
+        ]
+        for name in (*names, *links):
+            if not ignore.ignores(base + name) and not (not base and name in without):
+                yield base + name
 
 
 def ignore_file(context: Path, dockerfile: Path) -> Path | None:
@@ -65,20 +75,23 @@ def ignore_file(context: Path, dockerfile: Path) -> Path | None:
     return None
 
 
-def _patterns(context: Path, dockerfile: Path) -> list[str]:
+def _ignore(context: Path, dockerfile: Path) -> Ignore:
     path = ignore_file(context, dockerfile)
     if path is None:
-        return []
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        return Ignore()
+    try:
+        return Ignore(path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines())
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except ValueError as error:
+        raise DockerfileError(f"{path} {error}", "Mend the pattern") from error
 
 
-def _walk(context: Path) -> Iterator[str]:
-    for folder, directories, names in os.walk(context):
-        base = Path(folder).relative_to(context)
-        links = [name for name in directories if (Path(folder) / name).is_symlink()]
-        for name in (*names, *links):
-            yield (base / name).as_posix()
+def _unreadable(path: Path, error: OSError) -> DockerfileError:
+    return DockerfileError(
+        f"{path} is in a build context but cannot be read ({error.strerror})",
+        "Mend its permissions or name it in .dockerignore",
+    )
 
 
 def _entry(path: Path) -> tuple[str, str]:

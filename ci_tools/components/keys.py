@@ -19,6 +19,10 @@ from ci_tools.components.discovery import Component
 from ci_tools.components.references import split
 
 _RECIPE = 1  # raise it when the ingredients change: every key then changes at once
+# In a context that is the whole repository these differ from clone to clone, and
+# from one stage to the next, though the sources are equal. BuildKit leaves .git
+# out of contexts that it clones itself for the same reason.
+_NO_SOURCES = (".git", "build")
 
 
 def compute(
@@ -42,7 +46,9 @@ def compute(
         ingredients = {
             "recipe": _RECIPE,
             "context": context.tree_hash(
-                repository / component.context, repository / component.dockerfile
+                repository / component.context,
+                repository / component.dockerfile,
+                without=_NO_SOURCES if component.context == "." else (),
             ),
             "dockerfile": hashlib.sha256(
                 (repository / component.dockerfile).read_bytes()
