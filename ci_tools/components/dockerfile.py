@@ -18,6 +18,17 @@ _INSTRUCTIONS = frozenset(
     "ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN "
     "SHELL STOPSIGNAL USER VOLUME WORKDIR".split()
 )
+# What BuildKit declares itself, for the platform that keys are made for.
+_PLATFORM = {
+    f"{whose}{part}": value
+    for whose in ("TARGET", "BUILD")
+    for part, value in {
+        "PLATFORM": "linux/amd64",
+        "OS": "linux",
+        "ARCH": "amd64",
+        "VARIANT": "",
+    }.items()
+}
 _VARIABLE = re.compile(r"\$(?:(?P<bare>\w+)|\{(?P<name>\w+)(?:(?P<op>:?[-+])(?P<word>[^}]*))?\})")
 
 
@@ -50,7 +61,7 @@ def read(path: Path, arguments: Mapping[str, str], *, shown: str | None = None) 
 
     Raises DockerfileError for what no engine would build: a file that does not
     parse, an unknown instruction, an instruction before FROM, a FROM whose
-    image is empty.
+    image is empty, a stage that is used before it is there.
     """
     shown = shown or path.name
     try:
@@ -69,9 +80,10 @@ def parse(text: str, arguments: Mapping[str, str], *, shown: str = "Dockerfile")
     except buildkit.GoParseError as error:
         raise DockerfileError(f"{shown} does not parse ({error})", "Mend the Dockerfile") from error
 
-    variables: dict[str, str] = {}
+    variables = dict(_PLATFORM)
     stages: list[Stage] = []
-    images: dict[str, None] = {}
+    images: dict[str, int] = {}  # reference -> line
+    copied: dict[str, int] = {}  # those of COPY, ADD and RUN --mount
     for command in commands:
         name = command.cmd.upper()
         if name not in _INSTRUCTIONS:
@@ -84,7 +96,7 @@ def parse(text: str, arguments: Mapping[str, str], *, shown: str = "Dockerfile")
         elif name == "FROM":
             stage = _stage(command, variables, shown)
             if stage.base != "scratch" and not _is_stage(stage.base, stages):
-                images[stage.base] = None
+                images.setdefault(stage.base, stage.line)
             stages.append(stage)
         elif not stages:
             raise DockerfileError(
@@ -93,16 +105,20 @@ def parse(text: str, arguments: Mapping[str, str], *, shown: str = "Dockerfile")
             )
         else:
             for reference in _read_from(command):
-                if not _is_stage(reference, stages) and not reference.isdigit():
-                    images[reference] = None
+                if reference.isdigit():
+                    _check_index(int(reference), stages, command, shown)
+                elif not _is_stage(reference, stages[:-1]):
+                    images.setdefault(reference, command.start_line)
+                    copied.setdefault(reference, command.start_line)
     if not stages:
         raise DockerfileError(f"{shown} has no FROM", "Begin the Dockerfile with FROM")
+    _check_references(images, copied, stages, shown)
     return Dockerfile(tuple(stages), tuple(images))
 
 
 def _stage(command, variables: Mapping[str, str], shown: str) -> Stage:  # type: ignore[no-untyped-def]
     value = command.value
-    base = _substitute(value[0], variables) if value else ""
+    base = _substitute(value[0], variables).strip("\"'") if value else ""
     named = len(value) == 3 and value[1].upper() == "AS"
     if not base or not (len(value) == 1 or named):
         raise DockerfileError(
@@ -110,6 +126,36 @@ def _stage(command, variables: Mapping[str, str], shown: str) -> Stage:  # type:
             "Write FROM <image> [AS <name>], and give every ARG used there a default",
         )
     return Stage(value[2].lower() if named else None, base, command.start_line)
+
+
+def _check_index(index: int, stages: list[Stage], command, shown: str) -> None:  # type: ignore[no-untyped-def]
+    if index >= len(stages) - 1:
+        raise DockerfileError(
+            f"{shown} line {command.start_line}: there is no stage {index} before this one",
+            "Name an earlier stage",
+        )
+
+
+def _check_references(
+    images: Mapping[str, int], copied: Mapping[str, int], stages: list[Stage], shown: str
+) -> None:
+    """Refuse what is no image: a variable nobody replaced, a stage yet to come.
+
+    BuildKit expands variables in FROM only. Its ${X#pattern}, ${X%pattern} and
+    ${X/old/new} are not read here.
+    """
+    for reference, line in images.items():
+        if "$" in reference:
+            raise DockerfileError(
+                f"{shown} line {line}: the variable in '{reference}' cannot be replaced",
+                "Write FROM ${NAME} or ${NAME:-default}, and give COPY --from an alias stage",
+            )
+    for reference, line in copied.items():
+        if _is_stage(reference, stages):
+            raise DockerfileError(
+                f"{shown} line {line}: the stage '{reference}' is read before it is there",
+                "Move that stage up",
+            )
 
 
 def _is_stage(reference: str, stages: list[Stage]) -> bool:
@@ -131,13 +177,14 @@ def _substitute(text: str, variables: Mapping[str, str]) -> str:
     """$NAME, ${NAME}, ${NAME:-word} and ${NAME:+word}, as in the Dockerfile reference."""
 
     def value(match: re.Match[str]) -> str:
-        found = variables.get(match["bare"] or match["name"], "")
+        found = variables.get(match["bare"] or match["name"])
         operator, word = match["op"] or "", match["word"] or ""
+        there = bool(found) if operator.startswith(":") else found is not None
         if operator.endswith("-"):
-            return found or word
+            return (found or "") if there else word
         if operator.endswith("+"):
-            return word if found else ""
-        return found
+            return word if there else ""
+        return found or ""
 
     return _VARIABLE.sub(value, text)
 
