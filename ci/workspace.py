@@ -143,8 +143,12 @@ class Workspace:
 
     def write(self, name: str, document: Document) -> None:
         """Write a stage's document, unless this is a dry run. Raises WriteError."""
-        if not self.dry_run:
-            storage.write(self.build / name, document)
+        if self.dry_run:
+            return
+        ignore = self.build / ".gitignore"
+        if not ignore.exists():  # what we make must not make the work tree dirty
+            storage.write_bytes(ignore, b"*\n")
+        storage.write(self.build / name, document)
 
     def shown(self, path: Path) -> str:
         """A path as a person wants to read it."""

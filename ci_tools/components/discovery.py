@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ci_tools import git
 from ci_tools.components import dockerfile as dockerfiles
 from ci_tools.components.dockerfile import Dockerfile
-from ci_tools.components.references import component_named, split
+from ci_tools.components.references import component_named, split, valid_name
 from ci_tools.config import Component as Override
 from ci_tools.config import Config
 from ci_tools.errors import ConfigError, DuplicateComponentError
@@ -72,11 +71,13 @@ def _locations(files: Iterable[str], config: Config, project: str) -> dict[str, 
     for declared, override in config.components.items():
         if override.dockerfile is not None:
             overridden[str(PurePosixPath(override.dockerfile))] = declared
+    ignored = _ignored(config)
     found: dict[str, str] = {}
     for path in files:
         name = overridden.get(path) or _name(path, project)
-        if name is None or any(fnmatch.fnmatch(path, glob) for glob in config.ignore):
+        if name is None or ignored(path):
             continue
+        _check_path(path, name)
         if name in found:
             raise DuplicateComponentError(
                 f"two Dockerfiles make one component '{name}': {found[name]} and {path}",
@@ -94,6 +95,18 @@ def _locations(files: Iterable[str], config: Config, project: str) -> dict[str, 
     return found
 
 
+def _ignored(config: Config) -> Callable[[str], bool]:
+    """Whether a path is under `ignore:`, whose patterns are those of .gitignore."""
+    if not config.ignore:
+        return lambda _: False
+    import pathspec  # 20 ms that a repository without `ignore:` need not spend
+
+    try:
+        return pathspec.GitIgnoreSpec.from_lines(config.ignore).match_file
+    except ValueError as error:
+        raise ConfigError(f"ci.yaml: 'ignore' holds no pattern ({error})", "Mend it") from error
+
+
 def _name(path: str, project: str) -> str | None:
     """The name a Dockerfile's path stands for, or None if it is no Dockerfile."""
     pure = PurePosixPath(path)
@@ -104,9 +117,21 @@ def _name(path: str, project: str) -> str | None:
     if variant.rpartition(".")[2].lower() in _NOT_A_VARIANT:
         return None
     directory = pure.parent.name or project
-    # What a repository's path in a registry may hold (distribution spec).
-    name = re.sub(r"[^a-z0-9]+", "-", f"{directory}-{variant}".lower()).strip("-")
-    return name or None
+    return valid_name(f"{directory}-{variant}")
+
+
+def _check_path(path: str, name: str) -> None:
+    """A Dockerfile must have a name in the registry, and its path a place in JSON."""
+    shown = path.encode("utf-8", "backslashreplace").decode()
+    if not name:
+        raise ConfigError(
+            f"no component can be named after {shown}: a name is of a-z, 0-9 and . _ -",
+            "Give it one under 'components:' in ci.yaml, or add it to 'ignore:'",
+        )
+    if shown != path:
+        raise ConfigError(
+            f"the path {shown} is not UTF-8", "Rename the directory, or add it to 'ignore:'"
+        )
 
 
 def _read(repository: Path, name: str, path: str, override: Override) -> Component:
@@ -117,6 +142,10 @@ def _read(repository: Path, name: str, path: str, override: Override) -> Compone
             f"ci.yaml: the context '{context}' of component '{name}' "
             "is no directory of the repository",
             f"Mend 'components.{name}.context'",
+        )
+    if not (repository / path).resolve().is_relative_to(repository.resolve()):
+        raise ConfigError(
+            f"{path} is a symbolic link that leaves the repository", "Put the file itself there"
         )
     parsed = dockerfiles.read(repository / path, override.args, shown=path)
     target = override.target
@@ -138,13 +167,12 @@ def _read(repository: Path, name: str, path: str, override: Override) -> Compone
 
 def _linked(component: Component, all_: dict[str, Component], project: str) -> Component:
     """With its image references sorted into siblings and external bases."""
-    from dataclasses import replace
-
     parents: dict[str, str] = {}
     bases: list[str] = []
     for reference in component.parsed.images:
         sibling = component_named(reference, all_, project)
-        if sibling is not None:
+        # `FROM python` in the component called python means Docker Hub's.
+        if sibling is not None and reference != component.name:
             parents[reference] = sibling
         elif split(reference).path.startswith(f"{project}/"):
             raise ConfigError(

@@ -51,6 +51,16 @@ def split(reference: str) -> Reference:
     return Reference(registry, rest, "", digest)
 
 
+def valid_name(text: str) -> str:
+    """`text` as a repository's name in a registry may be, or "" where nothing is left.
+
+    Lower-case letters, digits, and single `.`, `_` or `-` between them.
+    (https://github.com/opencontainers/distribution-spec/blob/main/spec.md)
+    """
+    kept = re.sub(r"[^a-z0-9._-]+", "-", text.lower())
+    return re.sub(r"[._-]{2,}", "-", kept).strip("._-")
+
+
 def component_named(reference: str, components: Collection[str], project: str) -> str | None:
     """The component that a reference in FROM or `image:` means, or None.
 
