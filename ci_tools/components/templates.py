@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,17 @@ from pathlib import Path
 import yaml
 
 from ci_tools import yaml_safe
-from ci_tools.components.references import PINNED, component_named
+from ci_tools.components.references import PINNED, component_named, split
 from ci_tools.errors import TemplateError
+
+# An anchor or a tag before a scalar is no part of what is replaced.
+_PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
+_STRING = "tag:yaml.org,2002:str"
 
 
 @dataclass(frozen=True)
 class ImageNode:
-    """One `image:` scalar. start and end are offsets into the text."""
+    """One `image:` scalar. start and end are offsets into the text, within quotes."""
 
     image: str
     start: int
@@ -42,13 +47,19 @@ class Template:
     def pinned(self, references: Mapping[str, str]) -> str:
         """The text with every named component replaced by its image reference.
 
-        Only the scalar is rewritten: comments, quoting elsewhere, order and
-        white space stay byte for byte.
+        Only the scalar is rewritten: comments, quotes, order and white space
+        stay byte for byte. Raises TemplateError where the text would not say
+        what it should.
         """
         text = self.text
         for node, component in sorted(self.nodes, key=lambda pair: -pair[0].start):
             if component is not None:
                 text = f"{text[: node.start]}{references[component]}{text[node.end :]}"
+        wanted = [references[name] if name else node.image for node, name in self.nodes]
+        if [node.image for node in image_nodes(text, self.path)] != wanted:
+            raise TemplateError(
+                f"no digest can be put into {self.path}", "Write each image on a line of its own"
+            )
         return text
 
 
@@ -81,30 +92,49 @@ def image_nodes(text: str, shown: str) -> list[ImageNode]:
 
     Raises TemplateError.
     """
+    mark = 1 if text.startswith("\ufeff") else 0  # libyaml does not count it
     try:
-        root = yaml_safe.compose(text)
+        root = yaml_safe.compose(text[mark:])
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem_mark", None)
+        where = f" at line {problem.line + 1}" if problem else ""
         raise TemplateError(f"{shown} does not parse{where}", "Mend the YAML") from error
-    v1 = _child(_child(_child(root, "implementation"), "container"), "image")
-    executors = _child(_child(root, "deploymentSpec"), "executors")
-    nodes = [v1] if v1 is not None else []
+    holders = [_child(_child(root, "implementation", shown), "container", shown)]
+    executors = _child(_child(root, "deploymentSpec", shown), "executors", shown)
     if isinstance(executors, yaml.MappingNode):
-        nodes += [
-            image
-            for _, executor in executors.value
-            if (image := _child(_child(executor, "container"), "image")) is not None
-        ]
-    if not nodes or not all(isinstance(node, yaml.ScalarNode) and node.value for node in nodes):
+        holders += [_child(executor, "container", shown) for _, executor in executors.value]
+    pairs = [pair for holder in holders if (pair := _pair(holder, "image", shown)) is not None]
+    if not pairs:
         raise TemplateError(
             f"{shown} is no component template: it has no implementation.container.image",
             "Mend it, or keep other YAML elsewhere",
         )
-    return [
-        ImageNode(node.value, node.start_mark.index, node.end_mark.index, node.start_mark.line + 1)
-        for node in nodes
-    ]
+    # Executors that share one anchored mapping share its image.
+    nodes = {pair[1].start_mark.index: _image_node(text, mark, pair, shown) for pair in pairs}
+    return list(nodes.values())
+
+
+def _image_node(text: str, mark: int, pair: tuple[yaml.Node, yaml.Node], shown: str) -> ImageNode:
+    """Where the scalar of `image: scalar` is. Raises TemplateError where it is none."""
+    key, node = pair
+    line = key.start_mark.line + 1
+    start, end = node.start_mark.index + mark, node.end_mark.index + mark
+    if not isinstance(node, yaml.ScalarNode) or not node.value:
+        raise TemplateError(f"{shown} line {line}: 'image' names no image", "Name a component")
+    if (
+        node.style in ("|", ">")
+        or node.tag != _STRING
+        or text[key.end_mark.index + mark : start].strip() != ":"  # an alias is elsewhere
+    ):
+        raise TemplateError(
+            f"{shown} line {line}: 'image' must be a plain or quoted string",
+            "Write it out, without an alias, a tag or a block",
+        )
+    properties = _PROPERTIES.match(text, start, end)
+    start = properties.end() if properties else start
+    if node.style:
+        start, end = start + 1, end - 1
+    return ImageNode(node.value, start, end, text.count("\n", 0, start) + 1)
 
 
 def _read(
@@ -118,7 +148,8 @@ def _read(
     for node in image_nodes(text, name):
         component = component_named(node.image, components, project)
         if component is None and not (PINNED.match(node.image) and node.image in allowed):
-            near = difflib.get_close_matches(node.image, list(components), n=1)
+            word = split(node.image).path.rpartition("/")[2]
+            near = difflib.get_close_matches(word, list(components), n=1)
             raise TemplateError(
                 f"{name} line {node.line}: image '{node.image}' is no component of this repository",
                 f"Did you mean '{near[0]}'"
@@ -130,9 +161,25 @@ def _read(
     return Template(name, text, tuple(pairs))
 
 
-def _child(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            if isinstance(name, yaml.ScalarNode) and name.value == key:
-                return value  # type: ignore[no-any-return]
-    return None
+def _child(node: yaml.Node | None, key: str, shown: str) -> yaml.Node | None:
+    pair = _pair(node, key, shown)
+    return pair[1] if pair else None
+
+
+def _pair(node: yaml.Node | None, key: str, shown: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """The key and value nodes of `key` in a mapping.
+
+    Raises TemplateError for a key that is there twice: loaders take the last
+    one, people read the first.
+    """
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    pairs = [
+        (name, value)
+        for name, value in node.value
+        if isinstance(name, yaml.ScalarNode) and name.value == key
+    ]
+    if len(pairs) > 1:
+        line = pairs[1][0].start_mark.line + 1
+        raise TemplateError(f"{shown} line {line}: '{key}' is there twice", "Take one out")
+    return pairs[0] if pairs else None
