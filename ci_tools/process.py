@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,28 +80,27 @@ def run(
         ) from error
     with _lock:
         _running.add(child)
-    returncode: int | None
+    interrupted: BaseException | None = None
     try:
         if _stopping.is_set():
-            _stop(child)
+            _stop([child])
         raw, _ = child.communicate(stdin, timeout=timeout)
-        returncode = child.returncode
+        returncode: int | None = child.returncode
     except subprocess.TimeoutExpired:
-        _stop(child)
-        raw, _ = child.communicate()
-        returncode = None
-    except BaseException:
-        _stop(child)
-        raise
+        raw, returncode = _stopped(child), None
+    except BaseException as error:  # Ctrl-C: what the child said so far belongs in the log
+        raw, returncode, interrupted = _stopped(child), None, error
     finally:
         with _lock:
             _running.discard(child)
+    told = f"$ {' '.join(os.fspath(part) for part in command)}\n"
     output = raw.decode("utf-8", "replace")
-    for secret in secrets:
-        if secret:
-            output = output.replace(secret, "***")
+    for secret in filter(None, secrets):
+        told, output = told.replace(secret, "***"), output.replace(secret, "***")
     if log is not None:
-        append(log, f"$ {' '.join(os.fspath(part) for part in command)}\n{output}")
+        append(log, told + output)
+    if interrupted is not None:
+        raise interrupted
     return Finished(returncode, output)
 
 
@@ -110,17 +109,38 @@ def stop_all() -> None:
     _stopping.set()
     with _lock:
         children = list(_running)
-    for child in children:
-        _stop(child)
+    _stop(children)
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
+def _stopped(child: subprocess.Popen[bytes]) -> bytes:
+    """Stop a child; what it wrote. A process that fled its group may hold the
+    pipe open for ever, so the end of the output is not waited for long.
+    """
+    _stop([child])
+    try:
+        return child.communicate(timeout=_GRACE_SECONDS)[0]
+    except subprocess.TimeoutExpired as error:
+        return error.output or b""
+
+
+def _stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End the children's process groups, all at once: politely, then not."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(_GRACE_SECONDS)
-            return
+        for child in children:
+            _signal(child, number)
+        until = time.monotonic() + _GRACE_SECONDS
+        while any(_signal(child, 0) for child in children) and time.monotonic() < until:
+            time.sleep(0.02)
+
+
+def _signal(child: subprocess.Popen[bytes], number: int) -> bool:
+    """Send a signal to a child's group; whether the group still has a member."""
+    child.poll()  # reaps the leader, which as a zombie would count as a member
+    try:
+        os.killpg(child.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def append(log: Path, text: str) -> None:
