@@ -41,7 +41,7 @@ def source(repository: Path) -> Source:
     named = os.environ.get("BRANCH_NAME") or os.environ.get("GIT_BRANCH")
     return Source(
         commit=commit.strip(),
-        branch=(branch or named or "").strip() or None,
+        branch=(branch or named or "").strip().removeprefix("origin/") or None,
         dirty=bool(status),
     )
 
@@ -54,19 +54,32 @@ def default_name(repository: Path) -> str:
 
 
 def _git(repository: Path, *arguments: str) -> str | None:
-    """git's answer, or None where it has none (no repository, no commit, no key)."""
+    """git's answer, or None where it has none (no repository, no commit, no key).
+
+    Raises ToolError where there is a repository that git will not read, as one
+    of another owner: without git, ignored files would count as sources.
+    """
     try:
         done = subprocess.run(
             ["git", "-C", os.fspath(repository), *arguments],
             capture_output=True,
             check=False,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
         )
     except FileNotFoundError:
         if (repository / ".git").exists():
             raise ToolError("git is not on PATH", "Install git") from None
         return None
-    return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else None
+    if done.returncode == 0:
+        return done.stdout.decode("utf-8", "surrogateescape")
+    said = done.stderr.decode("utf-8", "replace").strip()
+    if said.startswith("fatal: ") and not said.startswith("fatal: not a git repository"):
+        raise ToolError(
+            f"git cannot read {repository} ({said.splitlines()[0].removeprefix('fatal: ')})",
+            "Mend the repository; where another user owns it: "
+            f"git config --global --add safe.directory {repository}",
+        )
+    return None
 
 
 def _walk(repository: Path) -> list[str]:
