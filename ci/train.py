@@ -56,8 +56,9 @@ def train(
                 log=workspace.build / "logs" / f"run-{name}.log",
             )
         run.unmet = unmet(run.metrics, declared.expect) if run.state == "SUCCEEDED" else []
-        training.runs.append(run)
         suites.append(_suite(run, declared.expect))
+        leave_out_non_finite(run)
+        training.runs.append(run)
         workspace.console.event(f"{name}: {run.state.lower()} in {run.seconds:.1f} s")
         workspace.write(FILE, training)
     junit.write(workspace.build / JUNIT, suites)
@@ -111,6 +112,17 @@ def unmet(metrics: Mapping[str, float], expected: Mapping[str, Bound]) -> list[s
         elif bound.max is not None and value > bound.max:
             sentences.append(f"{name} is {value:.4g}, above {bound.max:.4g}")
     return sentences
+
+
+def leave_out_non_finite(run: Run) -> None:
+    """Take metrics that are no finite number out of a run, and say so in its message.
+
+    JSON has neither NaN nor infinity: they would make train.json unreadable.
+    """
+    odd = sorted(name for name, value in run.metrics.items() if not math.isfinite(value))
+    if odd:
+        told = ", ".join(f"{name} is {run.metrics.pop(name)}" for name in odd)
+        run.message = f"{run.message}; {told}" if run.message else told
 
 
 def raise_failures(training: Training) -> None:
