@@ -43,7 +43,6 @@ class Component(_Section):
     target: str | None = None
     args: dict[str, str] = {}
     test: list[str] | None = None
-    templates: list[str] | None = None
 
 
 class Build(_Section):
@@ -160,7 +159,7 @@ class Config(_Section):
 
     project: the first part of every image's repository; by default the name of
     the repository.
-    ignore: globs of Dockerfiles that are no components.
+    ignore: patterns, as in .gitignore, of Dockerfiles that are no components.
     """
 
     project: Name | None = None
@@ -193,8 +192,7 @@ def load(repository: Path) -> Config:
     """Read and check `ci.yaml` of a repository; the defaults if there is none.
 
     Raises ConfigError for YAML that does not parse, an unknown key (naming the
-    nearest valid one), a wrong type, or a non-local environment with an
-    embedded part.
+    nearest valid one), a key that is there twice, or a wrong type.
     """
     path = repository / FILE
     if not path.exists():
@@ -210,7 +208,7 @@ def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
     name = name or path.name
     try:
         text = path.read_text(encoding="utf-8")
-        data = yaml_safe.load(text)
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
     except OSError as error:
         raise ConfigError(f"{name} cannot be read ({error.strerror})", "Mend the file") from error
     except UnicodeDecodeError as error:
@@ -224,6 +222,23 @@ def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
         return msgspec.convert({} if data is None else data, kind)
     except msgspec.ValidationError as error:
         raise _explained(name, kind, str(error)) from error
+
+
+class _Loader(yaml_safe.SafeLoader):  # type: ignore[name-defined, misc]
+    """The safe loader, which also refuses a key that is there twice: YAML forbids
+    it, PyYAML silently takes the last, and a person reads the first.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
 
 def schema(kind: type[Any], title: str) -> dict[str, Any]:
