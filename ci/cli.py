@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -333,8 +334,9 @@ def parsed(given: tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(f"'{pair}' is no parameter", "Write it as -p NAME=VALUE")
         try:
             values[name] = yaml_safe.load(text)
-        except yaml.YAMLError:
-            values[name] = text  # not YAML: a plain string
+            json.dumps(values[name], allow_nan=False)
+        except (yaml.YAMLError, TypeError, ValueError):
+            values[name] = text  # not YAML, or what JSON has not, as a date: a plain string
     return values
 
 

@@ -21,7 +21,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
     Raises WriteError; the old file, if any, is then untouched.
     """
-    temporary = None
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -32,14 +32,16 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             os.fsync(stream.fileno())
         temporary.chmod(mode)
         temporary.replace(path)
+        temporary = None
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
         raise WriteError(
             f"{path} could not be written ({error.strerror or error})",
             "Free some disk space or mend the permissions, then run the stage again",
         ) from error
+    finally:
+        if temporary is not None:  # not only after an OSError: Ctrl-C too
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def encode(document: object) -> bytes:

@@ -76,7 +76,13 @@ class Registry:
                 f"{self.host} answered for {repository}@{reference} with other content ({digest})",
                 "Check the registry and any proxy before it",
             )
-        manifest = msgspec.json.decode(response.content, type=_Manifest)
+        try:
+            manifest = msgspec.json.decode(response.content, type=_Manifest)
+        except msgspec.MsgspecError as error:
+            raise RegistryError(
+                f"{self.host} answered for {repository}:{reference} with no manifest ({error})",
+                "Check the registry and any proxy before it",
+            ) from error
         layers = sum(layer.size for layer in manifest.layers)
         config = manifest.config.digest if manifest.config else ""
         return Image(digest, config, layers + (manifest.config.size if manifest.config else 0))

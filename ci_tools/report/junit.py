@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ci_tools.storage import write_bytes
+
+_FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass
@@ -32,14 +35,18 @@ def write(path: Path, suites: Sequence[Suite]) -> None:
         element = ET.SubElement(
             root,
             "testsuite",
-            name=suite.name,
+            name=_clean(suite.name),
             tests=str(len(suite.cases)),
             failures=str(len(failures)),
             time=f"{sum(case[1] for case in suite.cases):.3f}",
         )
         for name, seconds, message in suite.cases:
             case = ET.SubElement(
-                element, "testcase", classname=suite.name, name=name, time=f"{seconds:.3f}"
+                element,
+                "testcase",
+                classname=_clean(suite.name),
+                name=_clean(name),
+                time=f"{seconds:.3f}",
             )
             if message is not None:
                 ET.SubElement(case, "failure", message=_clean(message)).text = _clean(message)
@@ -48,5 +55,5 @@ def write(path: Path, suites: Sequence[Suite]) -> None:
 
 
 def _clean(text: str) -> str:
-    """Without the control characters that XML 1.0 forbids."""
-    return "".join(c for c in text if c in "\t\n" or c >= " ")
+    """Without the characters that XML 1.0 forbids (https://www.w3.org/TR/xml/#charsets)."""
+    return _FORBIDDEN.sub("", text)
