@@ -85,7 +85,8 @@ def _locations(files: Iterable[str], config: Config, project: str) -> dict[str, 
             )
         found[name] = path
     for declared, override in config.components.items():
-        if declared not in found:
+        wanted = override.dockerfile and str(PurePosixPath(override.dockerfile))
+        if found.get(declared) is None or wanted not in (None, found[declared]):
             missing = override.dockerfile or "its Dockerfile"
             raise ConfigError(
                 f"ci.yaml: component '{declared}' is declared "

@@ -1,0 +1,237 @@
+"""Which components a repository has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ci_tools.components import graph
+from ci_tools.components.discovery import Component, discover
+from ci_tools.config import Component as Override
+from ci_tools.config import Config
+from ci_tools.errors import (
+    ConfigError,
+    CycleError,
+    DockerfileError,
+    DuplicateComponentError,
+)
+
+FROM = "FROM python:3.11\n"
+
+
+def found(repository: Any, config: Config | None = None) -> dict[str, Component]:
+    return discover(repository.root, config or Config(), "ml")
+
+
+def overridden(**components: Override) -> Config:
+    return Config(components=components)
+
+
+@pytest.fixture(params=["git", "no git"])
+def any_repository(request: pytest.FixtureRequest, repository: Any) -> Any:
+    if request.param == "git":
+        repository.git("init", "-q")
+    return repository
+
+
+def test_every_dockerfile_is_a_component(any_repository: Any) -> None:
+    for path in (
+        "Dockerfile", "components/train/Dockerfile", "components/train/Dockerfile.gpu",
+        "components/eval/small.Dockerfile", "components/low/dockerfile",
+        "deep/er/Data_Prep/Dockerfile",
+    ):  # fmt: skip
+        any_repository.write(path, FROM)
+    for path in (
+        "components/train/Dockerfile.dockerignore", "components/train/Dockerfile.md",
+        "docs/Dockerfile.j2", "docs/dockerfiles.txt", "docs/MyDockerfile",
+    ):  # fmt: skip
+        any_repository.write(path, "not one")
+    assert {name: one.dockerfile for name, one in found(any_repository).items()} == {
+        "data_prep": "deep/er/Data_Prep/Dockerfile",
+        "eval-small": "components/eval/small.Dockerfile",
+        "low": "components/low/dockerfile",
+        "ml": "Dockerfile",
+        "train": "components/train/Dockerfile",
+        "train-gpu": "components/train/Dockerfile.gpu",
+    }
+    assert found(any_repository)["train-gpu"].context == "components/train"
+    assert found(any_repository)["ml"].context == "."
+
+
+def test_git_decides_what_belongs_to_the_repository(repository: Any) -> None:
+    repository.write("tracked/Dockerfile", FROM)
+    repository.write("gone/Dockerfile", FROM)
+    repository.write(".gitignore", "scratch/\n")
+    repository.commit()
+    repository.write("scratch/Dockerfile", FROM)
+    repository.write("untracked/Dockerfile", FROM)
+    (repository.root / "gone/Dockerfile").unlink()
+    assert list(found(repository)) == ["tracked", "untracked"]
+
+
+def test_without_git_what_tools_make_is_left_out(repository: Any) -> None:
+    for folder in ("a", ".hidden", "build", "env", "x/node_modules/y"):
+        repository.write(f"{folder}/Dockerfile", FROM)
+    repository.write("env/pyvenv.cfg")
+    assert list(found(repository)) == ["a"]
+
+
+def test_an_empty_repository_has_none(any_repository: Any) -> None:
+    assert found(any_repository) == {}
+
+
+def test_overrides(repository: Any) -> None:
+    repository.write("src/train.docker", "ARG BASE=a\nFROM $BASE AS one\nFROM one AS two\n")
+    one = found(
+        repository,
+        overridden(trainer=Override(
+            dockerfile="./src/train.docker", context=".", target="one",
+            args={"BASE": "b:1"}, test=["verify"],
+        )),
+    )["trainer"]  # fmt: skip
+    assert (one.dockerfile, one.context, one.target) == ("src/train.docker", ".", "one")
+    assert one.bases == ("b:1",)
+    assert one.args == {"BASE": "b:1"}
+    assert one.test == ("verify",)
+
+
+def test_an_override_renames_what_is_found(repository: Any) -> None:
+    repository.write("a/Dockerfile", FROM)
+    assert list(found(repository, overridden(b=Override(dockerfile="a/Dockerfile")))) == ["b"]
+
+
+def test_the_test_stage_is_used_unless_a_command_is_given(repository: Any) -> None:
+    repository.write("a/Dockerfile", "FROM x AS Test\nFROM y\n")
+    assert found(repository)["a"].test_target == "test"
+    assert found(repository, overridden(a=Override(test=["ls"])))["a"].test_target is None
+
+
+def test_ignore_reads_like_gitignore(repository: Any) -> None:
+    for path in ("tests/data/x/Dockerfile", "a/Dockerfile", "a/Dockerfile.dev", "Dockerfile.dev"):
+        repository.write(path, "FROM python:3\n" if "tests" not in path else "no Dockerfile at all")
+    assert list(found(repository, Config(ignore=["tests/**", "**/Dockerfile.dev"]))) == ["a"]
+    assert list(found(repository, Config(ignore=["/tests/", "*.dev"]))) == ["a"]
+    with pytest.raises(ConfigError, match="'ignore' holds no pattern"):
+        found(repository, Config(ignore=["!"]))
+
+
+def test_two_of_one_name_are_both_named(repository: Any) -> None:
+    repository.write("x/train/Dockerfile", FROM)
+    repository.write("y/Train/Dockerfile", FROM)
+    with pytest.raises(DuplicateComponentError) as caught:
+        found(repository)
+    assert "x/train/Dockerfile" in str(caught.value)
+    assert "y/Train/Dockerfile" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        Override(context="../.."),
+        Override(context="/etc"),
+        Override(context="leaves"),
+        Override(context="inside/../../.."),
+        Override(context="missing"),
+        Override(context="a/Dockerfile"),
+        Override(dockerfile="../a/Dockerfile"),
+        Override(dockerfile="/etc/passwd"),
+        Override(dockerfile="missing"),
+        Override(target="nowhere"),
+    ],
+)
+def test_hostile_overrides_are_refused(repository: Any, override: Override) -> None:
+    repository.write("a/Dockerfile", FROM)
+    (repository.root / "leaves").symlink_to("/etc")
+    with pytest.raises(ConfigError, match=r"ci.yaml: .*'a'"):
+        found(repository, overridden(a=override))
+
+
+def test_a_dockerfile_may_not_be_a_link_out_of_the_repository(repository: Any) -> None:
+    outside = repository.root.parent / "secret"
+    outside.write_text("FROM secret\n")
+    (repository.root / "a").mkdir()
+    (repository.root / "a/Dockerfile").symlink_to(outside)
+    with pytest.raises(ConfigError, match="leaves the repository"):
+        found(repository)
+
+
+def test_a_dockerfile_may_be_a_link_within_it(repository: Any) -> None:
+    repository.write("a/Dockerfile", FROM)
+    (repository.root / "b").mkdir()
+    (repository.root / "b/Dockerfile").symlink_to("../a/Dockerfile")
+    assert list(found(repository)) == ["a", "b"]
+
+
+def test_a_dangling_dockerfile_is_told(repository: Any) -> None:
+    (repository.root / "a").mkdir()
+    (repository.root / "a/Dockerfile").symlink_to("nothing")
+    with pytest.raises(DockerfileError, match="a/Dockerfile cannot be read"):
+        found(repository)
+
+
+@pytest.mark.parametrize("folder", ["new\nline", "quo\"te's", "$(touch x)", "a b", "-rf", "ünï"])
+def test_odd_directories_get_valid_names(any_repository: Any, folder: str) -> None:
+    any_repository.write(f"{folder}/Dockerfile", FROM)
+    (one,) = found(any_repository).values()
+    assert one.dockerfile == f"{folder}/Dockerfile"
+    assert set(one.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_what_cannot_be_named_is_told_not_dropped(any_repository: Any) -> None:
+    any_repository.write("日本/Dockerfile", FROM)
+    with pytest.raises(ConfigError, match="no component can be named after 日本/Dockerfile"):
+        found(any_repository)
+    named = overridden(japan=Override(dockerfile="日本/Dockerfile"))
+    assert list(found(any_repository, named)) == ["japan"]
+
+
+def test_a_path_that_is_not_utf8_is_told(any_repository: Any) -> None:
+    folder = Path(bytes(any_repository.root).decode()) / b"a\xff".decode("utf-8", "surrogateescape")
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(FROM)
+    with pytest.raises(ConfigError) as caught:
+        found(any_repository)
+    assert str(caught.value).encode()  # it can be printed
+
+
+def test_siblings_and_bases(repository: Any) -> None:
+    repository.write("python/Dockerfile", "FROM python\n")  # itself by a bare name: Docker Hub's
+    repository.write("tools/Dockerfile", FROM)
+    repository.write(
+        "a/Dockerfile",
+        "FROM python AS one\nCOPY --from=reg.io/ml/tools:1 x x\n"
+        "RUN --mount=from=python:3.11 ls\nCOPY --from=alpine x x\nFROM ml/python\n",
+    )  # fmt: skip
+    components = found(repository)
+    assert components["a"].parents == {
+        "python": "python", "ml/python": "python", "reg.io/ml/tools:1": "tools",
+    }  # fmt: skip
+    assert components["a"].bases == ("python:3.11", "alpine")
+    assert components["python"].parents == {}
+    assert components["python"].bases == ("python",)
+
+
+def test_a_sibling_that_is_not_there_is_told(repository: Any) -> None:
+    repository.write("a/Dockerfile", "FROM ml/pyton\n")
+    with pytest.raises(ConfigError, match=r"a/Dockerfile builds FROM 'ml/pyton'.*'pyton'"):
+        found(repository)
+
+
+def test_a_real_circle_is_named(repository: Any) -> None:
+    repository.write("a/Dockerfile", "FROM ml/b\n")
+    repository.write("b/Dockerfile", "FROM scratch\nCOPY --from=ml/a x x\n")
+    components = found(repository)
+    with pytest.raises(CycleError, match=r"(a -> b -> a|b -> a -> b)"):
+        graph.ordered({n: sorted(c.parents.values()) for n, c in components.items()})
+
+
+def test_this_repository_finds_its_own() -> None:
+    from ci_tools import config
+
+    root = Path(__file__).parents[2]
+    components = discover(root, config.load(root), "clinical-ml")
+    assert {"train", "python", "servable"} <= set(components)
+    assert not any(one.dockerfile.startswith("tests/") for one in components.values())
+    assert components["train"].parents == {"clinical-ml/python": "python"}
