@@ -28,15 +28,16 @@ lint: | .venv/bin/python ## ruff and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-# One pytest process runs all tiers, so a tier without any test would go unseen.
+# Two tiers share a pytest process, so one without any test would go unseen.
 test: bootstrap-tests lint ## lint, and every test: unit, integration, e2e
 	@for tier in unit integration e2e; do \
 	    compgen -G "tests/$$tier/test_*.py" >/dev/null || \
 	    { echo "tests/$$tier holds no test" >&2; exit 5; }; done
-	$(PYTEST) tests/unit tests/integration tests/e2e
+	$(PYTEST) -n auto tests/unit
+	$(PYTEST) tests/integration tests/e2e
 
 test-unit: | .venv/bin/python ## seconds; no engine, no network
-	$(PYTEST) tests/unit
+	$(PYTEST) -n auto tests/unit
 
 test-integration: bootstrap-tests ## real engine, registry, scanner
 	$(PYTEST) tests/integration
