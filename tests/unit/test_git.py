@@ -1,0 +1,106 @@
+"""What git knows; git itself is the oracle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ci_tools import git
+from ci_tools.documents import Source
+from ci_tools.errors import ToolError
+
+
+@pytest.fixture(autouse=True)
+def no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BRANCH_NAME", "GIT_BRANCH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_files(repository: Any) -> None:
+    for path in ("b", "a b/c", "new\nline", 'q"uote', "é", "gone", "-dash"):
+        repository.write(path)
+    repository.write(".gitignore", "*.log\n")
+    repository.commit()
+    repository.write("untracked")
+    repository.write("x.log")
+    (repository.root / "gone").unlink()
+    (repository.root / "dangling").symlink_to("nothing")
+    assert git.files(repository.root) == sorted(
+        [".gitignore", "b", "a b/c", "new\nline", 'q"uote', "é", "-dash", "untracked", "dangling"]
+    )
+    assert git.files(repository.root / "a b") == ["c"]
+
+
+def test_source(repository: Any) -> None:
+    repository.write("a")
+    commit = repository.commit()
+    assert git.source(repository.root) == Source(commit=commit, branch="main", dirty=False)
+    repository.write("b")
+    assert git.source(repository.root).dirty
+    assert repository.git("status", "--porcelain") == "?? b\n"
+
+
+def test_before_the_first_commit(repository: Any) -> None:
+    repository.git("init", "-q")
+    assert git.source(repository.root) == Source()
+
+
+def test_a_detached_checkout_asks_jenkins(repository: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository.git("checkout", "-q", "--detach", repository.commit())
+    assert git.source(repository.root).branch is None
+    monkeypatch.setenv("GIT_BRANCH", "origin/feature/x")
+    assert git.source(repository.root).branch == "feature/x"
+    monkeypatch.setenv("BRANCH_NAME", "PR-7")
+    assert git.source(repository.root).branch == "PR-7"
+
+
+def test_no_repository_at_all(repository: Any) -> None:
+    repository.write("a/b")
+    assert git.files(repository.root) == ["a/b"]
+    assert git.source(repository.root) == Source()
+    assert git.default_name(repository.root) == "repository"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://h/org/name.git", "git@h:org/name.git", "h:name", "https://h/org/name/", "/x/name"],
+)
+def test_the_name_is_the_origins(repository: Any, url: str) -> None:
+    repository.git("init", "-q")
+    repository.git("remote", "add", "origin", url)
+    assert git.default_name(repository.root) == "name"
+
+
+def test_a_repository_that_git_refuses_is_told(repository: Any) -> None:
+    repository.commit()
+    repository.write(".git/config", "[core\n")
+    with pytest.raises(ToolError, match=r"git cannot read .*bad config"):
+        git.files(repository.root)
+
+
+def test_a_repository_of_another_owner_is_told(
+    repository: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a repository away")
+    repository.commit()
+    for path in (repository.root, repository.root / ".git"):
+        os.chown(path, 12345, 12345)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    with pytest.raises(ToolError, match=r"dubious ownership.*safe.directory"):
+        git.source(repository.root)
+
+
+def test_without_git_on_the_machine(
+    repository: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    repository.write("a")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git.files(repository.root) == ["a"]
+    (repository.root / ".git").mkdir()
+    with pytest.raises(ToolError, match="git is not on PATH"):
+        git.files(repository.root)
