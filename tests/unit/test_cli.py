@@ -1,0 +1,190 @@
+"""The command line, as a person meets it: through a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from ci import __version__
+from ci.cli import SECTIONS, cli, parsed
+from ci_tools import errors
+from ci_tools.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+STAGES = [*SECTIONS["Stages, in order"], "run"]
+HEAVY = ["kfp", "boto3", "botocore", "docker", "requests", "rich", "oras"]
+
+
+def ci(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ci", *arguments],
+        cwd=cwd, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def project(repository: Any) -> Any:
+    repository.write("train/Dockerfile", "FROM ml/base\n")
+    repository.write("base/Dockerfile", "FROM scratch\nCOPY . /\n")
+    repository.write("ci.yaml", "project: ml\n")
+    repository.write("component_specs/train.yaml", "implementation: {container: {image: train}}\n")
+    return repository
+
+
+def test_help_lists_every_command_by_section() -> None:
+    shown = [name for names in SECTIONS.values() for name in names]
+    assert sorted(shown) == sorted(cli.commands)
+    text = ci("--help").stdout
+    for title, names in SECTIONS.items():
+        assert f"{title}:" in text
+        assert all(f"\n  {name} " in text for name in names)
+
+
+def test_version() -> None:
+    assert __version__ in ci("--version").stdout
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_a_dry_run_and_json(stage: str) -> None:
+    options = {o for p in cli.commands[stage].params for o in p.opts if isinstance(p, click.Option)}
+    assert {"--dry-run", "--json", "--repo", "--build-dir", "--env", "--quiet"} <= options
+    assert cli.commands[stage].help
+
+
+def test_plan_as_json(project: Any) -> None:
+    done = ci("plan", "--dry-run", "--json", "--repo", str(project.root))
+    assert done.returncode == 0, done.stderr
+    base, train = json.loads(done.stdout)["components"]
+    assert (base["name"], train["name"]) == ("base", "train")
+    assert train["dockerfile"] == "train/Dockerfile"
+    assert train["context"] == "train"
+    assert train["parents"] == ["base"]
+    assert train["templates"] == ["component_specs/train.yaml"]
+    assert len(train["key"]) == 64
+    assert not (project.root / "build").exists()
+
+
+def test_a_dry_run_computes_the_same_from_anywhere(project: Any, tmp_path: Path) -> None:
+    copy = shutil.copytree(project.root, tmp_path / "copy")
+    one = ci("plan", "--dry-run", "--json", "--repo", str(project.root))
+    other = ci("plan", "--dry-run", "--json", cwd=copy)
+    assert one.stdout == other.stdout
+
+
+def test_start_up_imports_nothing_heavy(project: Any) -> None:
+    script = (
+        "import sys, runpy\n"
+        f"sys.argv = ['ci', 'plan', '--dry-run', '--repo', {str(project.root)!r}]\n"
+        "try: runpy.run_module('ci', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
+    )
+    project.write("train/.dockerignore", "*.md\n")
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def write(path: str, text: str) -> Any:
+    return lambda project: project.write(path, text)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "error"),
+    [
+        (write("ci.yaml", "projct: x"), ["plan"], errors.ConfigError),
+        (write("train/Dockerfile", "FRO x"), ["plan"], errors.DockerfileError),
+        (write("x/train/Dockerfile", "FROM x"), ["plan"], errors.DuplicateComponentError),
+        (write("base/Dockerfile", "FROM ml/train"), ["plan"], errors.CycleError),
+        (write("component_specs/x.yaml", "a: ["), ["plan"], errors.TemplateError),
+        (write("README", ""), ["plan", "--env", "nowhere"], errors.ConfigError),
+        (write("ci.yaml", "environments: {prod: {}}"), ["plan", "--env", "prod"],
+         errors.ConfigError),
+    ],
+)  # fmt: skip
+def test_each_mistake_has_its_code_and_a_sentence(
+    project: Any, prepare: Any, arguments: list[str], error: type[errors.CIError]
+) -> None:
+    prepare(project)
+    done = ci(*arguments, "--dry-run", "--repo", str(project.root))
+    assert done.returncode == error.exit_code, done.stderr
+    assert done.stderr.startswith("ERROR: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_missing_input_names_the_stage_to_run(project: Any) -> None:
+    done = ci("build", "--repo", str(project.root))
+    assert done.returncode == errors.MissingInputError.exit_code
+    assert "Run 'python -m ci plan'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], ["plan", "--nothing"], ["plan", "--repo", "/no/such"],
+                  ["build", "-j", "0"], ["completion", "tcsh"]],
+)  # fmt: skip
+def test_a_wrong_command_line(arguments: list[str]) -> None:
+    done = ci(*arguments)
+    assert done.returncode == errors.USAGE_EXIT_CODE
+    assert "Error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_exit_codes_are_listed() -> None:
+    lines = ci("exit-codes").stdout.splitlines()
+    assert {int(line.split()[0]): line.split(maxsplit=1)[1] for line in lines} == (
+        errors.exit_codes()
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    done = ci("completion", shell)
+    assert done.returncode == 0
+    assert "_KFP_CI_COMPLETE" in done.stdout
+    if shutil.which(shell):
+        checked = subprocess.run([shell, "-n"], input=done.stdout, text=True, check=False)
+        assert checked.returncode == 0
+
+
+def test_a_reader_that_leaves_early(project: Any) -> None:
+    command = f"{sys.executable} -m ci schema | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "{\n"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3), ("0.5", 0.5), ("true", True), ("x", "x"), ("", None), ("'3'", "3"),
+        ("[1, a]", [1, "a"]), ("{a: 1}", {"a": 1}), ("a=b", "a=b"), ("[", "["),
+        ("2024-01-01", "2024-01-01"), (".nan", ".nan"), ("[2024-01-01]", "[2024-01-01]"),
+        ("!!python/name:os.system", "!!python/name:os.system"),
+    ],
+)  # fmt: skip
+def test_parameters(text: str, value: object) -> None:
+    assert parsed((f"name={text}",)) == {"name": value}
+
+
+def test_the_last_parameter_counts() -> None:
+    assert parsed(("a=1", "b=2", "a=3")) == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize("pair", ["x", "=1", "a-b=1", ""])
+def test_what_is_no_parameter(pair: str) -> None:
+    with pytest.raises(ConfigError, match="is no parameter"):
+        parsed((pair,))
