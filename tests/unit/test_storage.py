@@ -52,7 +52,8 @@ EXAMPLES: list[Document] = [
 
 
 def test_there_is_an_example_of_every_document() -> None:
-    assert {type(example) for example in EXAMPLES} == set(Document.__subclasses__())
+    declared = {kind for kind in Document.__subclasses__() if kind.__module__ == documents.__name__}
+    assert {type(example) for example in EXAMPLES} == declared
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
