@@ -171,7 +171,9 @@ class Repository:
             **(env or {}),
         }
 
-    def ci(self, *arguments: str, env: Mapping[str, str] | None = None) -> Answer:
+    def ci(
+        self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300
+    ) -> Answer:
         """Run `python -m ci ...` in the repository."""
         done = subprocess.run(
             self.command(*arguments),
@@ -180,7 +182,7 @@ class Repository:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 
