@@ -118,7 +118,11 @@ class Registry:
 
         url = f"{'http' if self._plain_http else 'https'}://{self.host}{path}"
         try:
-            response = self._client().do_request(url, method, headers={"Accept": _MANIFESTS})
+            client = self._client()
+            # Without oras-py's own decorator, which tries a refused connection and an
+            # HTTP 500 again for two minutes; the session retries what is worth it.
+            ask = type(client).do_request.__wrapped__
+            response = ask(client, url, method, headers={"Accept": _MANIFESTS})
         except ValueError as error:  # oras-py's word for a challenge it has no answer to
             raise self._refused("without credentials we know of") from error
         except requests.RequestException as error:

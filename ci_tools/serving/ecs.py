@@ -196,7 +196,7 @@ class PredictionServices:
             answers = smoke.check(
                 servable.smoke_tests,
                 url,
-                deadline=self._clock() + self._smoke_seconds,
+                deadline=self._clock() + min(self._smoke_seconds, servable.timeout),
                 clock=self._clock,
                 sleep=self._sleep,
             )
