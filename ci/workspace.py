@@ -125,7 +125,8 @@ class Workspace:
 
     def repository_of(self, component: str) -> str:
         """The path of a component's images in the registry."""
-        return f"{self.registry.prefix or self.project}/{component}"
+        prefix = f"{self.registry.prefix.strip('/')}/" if self.registry.prefix else ""
+        return f"{prefix}{self.project}/{component}"
 
     def service_settings(self) -> PredictionService:
         """Raises ConfigError where the environment has no prediction service."""

@@ -102,7 +102,7 @@ class Pipelines(_Section):
 class Registry(_Section):
     """host: `127.0.0.1:5100` or `<account>.dkr.ecr.<region>.amazonaws.com`.
 
-    prefix: path before the component's name; the project's name by default.
+    prefix: path before the project's name, as in `prefix/project/component`.
     plain_http: for a registry without TLS; loopback ones need not say so.
     """
 
@@ -208,7 +208,7 @@ def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
     name = name or path.name
     try:
         text = path.read_text(encoding="utf-8")
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+        data = yaml_safe.load(text, unique_keys=True)
     except OSError as error:
         raise ConfigError(f"{name} cannot be read ({error.strerror})", "Mend the file") from error
     except UnicodeDecodeError as error:
@@ -222,23 +222,6 @@ def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
         return msgspec.convert({} if data is None else data, kind)
     except msgspec.ValidationError as error:
         raise _explained(name, kind, str(error)) from error
-
-
-class _Loader(yaml_safe.SafeLoader):  # type: ignore[name-defined, misc]
-    """The safe loader, which also refuses a key that is there twice: YAML forbids
-    it, PyYAML silently takes the last, and a person reads the first.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark
-                )
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
 
 def schema(kind: type[Any], title: str) -> dict[str, Any]:

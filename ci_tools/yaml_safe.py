@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import yaml
 
 try:
@@ -9,17 +11,54 @@ try:
 except ImportError:  # a PyYAML built without libyaml
     from yaml import SafeLoader  # type: ignore[assignment]
 
+_DEEPEST = 500  # libyaml's composer recurses: at some 20,000 it takes the process down
 
-def load(text: str) -> object:
-    """Parse one YAML document. Raises yaml.YAMLError; never builds objects."""
-    return yaml.load(text, Loader=SafeLoader)
+
+def load(text: str, *, unique_keys: bool = False) -> object:
+    """Parse one YAML document. Raises yaml.YAMLError; never builds objects.
+
+    unique_keys: refuse a key that is there twice. YAML forbids it, PyYAML
+    silently takes the last, and a person reads the first.
+    """
+    _check_depth(text)
+    loader = _UniqueKeys if unique_keys else SafeLoader
+    return yaml.load(text, Loader=loader)  # noqa: S506 - both are safe loaders
 
 
 def load_all(text: str) -> list[object]:
     """Parse a stream of YAML documents. Raises yaml.YAMLError."""
+    _check_depth(text)
     return list(yaml.load_all(text, Loader=SafeLoader))
 
 
 def compose(text: str) -> yaml.Node | None:
     """The node tree of one document, with the position of every node in `text`."""
+    _check_depth(text)
     return yaml.compose(text, Loader=SafeLoader)
+
+
+class _UniqueKeys(SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _check_depth(text: str) -> None:
+    """Raises yaml.YAMLError for a document that is nested deeper than anybody writes."""
+    if len(text) <= _DEEPEST:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                raise yaml.MarkedYAMLError(problem="nested too deeply")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ipaddress
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -188,9 +189,12 @@ class _Manifest(msgspec.Struct):
 
 
 def _loopback(host: str) -> bool:
-    """Docker's rule: registries on 127.0.0.0/8 and localhost speak plain HTTP."""
-    name = host.partition(":")[0]
-    return name == "localhost" or name.startswith("127.")
+    """Docker's rule: registries on 127.0.0.0/8, ::1 and localhost speak plain HTTP."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    try:
+        return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _with_timeout(request: Any) -> Any:

@@ -1,0 +1,29 @@
+"""Hostile YAML is refused, not run."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from ci_tools import yaml_safe
+
+READERS = [yaml_safe.load, yaml_safe.load_all, yaml_safe.compose]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("text", ["[" * 100_000, "- " * 100_000 + "x", "? " * 100_000])
+def test_deep_nesting_is_refused_instead_of_crashing_libyaml(reader, text) -> None:
+    with pytest.raises(yaml.YAMLError):
+        reader(text)
+
+
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.system [exit 1]", "!!python/name:os.x"])
+def test_no_object_is_ever_built(text) -> None:
+    with pytest.raises(yaml.YAMLError):
+        yaml_safe.load(text)
+
+
+def test_a_key_that_is_there_twice() -> None:
+    assert yaml_safe.load("a: 1\na: 2") == {"a": 2}
+    with pytest.raises(yaml.YAMLError, match="'a' is there twice"):
+        yaml_safe.load("a: 1\na: 2", unique_keys=True)
