@@ -46,6 +46,11 @@ def build(workspace: Workspace, *, jobs: int | None = None) -> Lock:
     _check_unchanged(workspace, plan)
     jobs = jobs or workspace.config.build.jobs or os.cpu_count() or 2
     shop = _open_shop(workspace, jobs)
+    # A stage that is run again finds what its first run pushed.
+    planning.ask(shop.registry, [one for one in plan.components if one.digest is None])
+    if shop.trivy.database_at_hand().due and shop.trivy.database.problem:
+        # Asked here, so that verdicts expire though nothing needs building.
+        workspace.console.warn(shop.trivy.database.problem)
     planned = {component.name: component for component in plan.components}
     work = {name: ImageWork(shop, component) for name, component in planned.items()}
     if any(image.needs_engine() for image in work.values()):
@@ -126,8 +131,7 @@ def _warn_of_incomplete(workspace: Workspace, lock: Lock) -> None:
 
 def _open_shop(workspace: Workspace, jobs: int) -> Shop:
     """What all images of one run share."""
-    declared = workspace.registry
-    registry = Registry(declared.host, plain_http=declared.plain_http)
+    registry = Registry.of(workspace.registry)
     registry.ping()
     database = workspace.config.scan.database
     return Shop(

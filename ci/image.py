@@ -71,7 +71,6 @@ class ImageWork:
         image: LockedImage | FailedImage
         try:
             references = self._references(parents)
-            self._log.unlink(missing_ok=True)
             image = self._present() if self._planned.digest else self._built(references)
             image.seconds = round(time.monotonic() - started, 3)
             console.event(f"{self._planned.name}: {_told(image)}")
@@ -127,6 +126,7 @@ class ImageWork:
             kept.built = False
             return kept
         digest = self._planned.digest or ""
+        self._log.unlink(missing_ok=True)
         with self._working("scan"):
             reference = f"{self._shop.registry.host}/{self._planned.repository}@{digest}"
             image_id = self._engine.pull(reference, self._shop.registry)
@@ -136,6 +136,7 @@ class ImageWork:
     def _built(self, parents: Mapping[str, str]) -> LockedImage:
         planned, settings = self._planned, self._workspace.config.build
         request = request_for(self._workspace, planned, parents)
+        self._log.unlink(missing_ok=True)
         with self._working("build"):
             image_id = buildx.build(request, timeout=settings.timeout, log=self._log)
         declared = self._component.test

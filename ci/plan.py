@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ci.workspace import Workspace
@@ -54,7 +55,7 @@ def plan(workspace: Workspace) -> Plan:
         for name, component in components.items()
     ]
     if not workspace.dry_run:
-        _ask(workspace, planned)
+        ask(Registry.of(workspace.registry), planned)
     result = Plan(
         project=workspace.project,
         environment=workspace.environment_name,
@@ -107,16 +108,13 @@ def _bases(workspace: Workspace) -> dict[str, str]:
     return known
 
 
-def _ask(workspace: Workspace, planned: list[PlannedComponent]) -> None:
-    """Fill in what the registry says of each key."""
-    declared = workspace.registry
-    registry = Registry(declared.host, plain_http=declared.plain_http)
-    registry.ping()
+def ask(registry: Registry, planned: Sequence[PlannedComponent]) -> None:
+    """Fill in what the registry has of each key, all at once. Raises RegistryError."""
 
-    def ask(component: PlannedComponent) -> None:
+    def fill_in(component: PlannedComponent) -> None:
         component.digest = registry.digest(component.repository, component.key)
         component.state = "built" if component.digest else "missing"
         component.reason = "" if component.digest else "the registry has no image of this key"
 
     with ThreadPoolExecutor(max_workers=16) as pool:
-        list(pool.map(ask, planned))
+        list(pool.map(fill_in, planned))

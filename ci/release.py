@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -156,11 +157,15 @@ def assemble(
 
 
 def content_name(result: Release) -> str:
-    """`release-` and the hash of everything in it but the name: 64 hex."""
+    """`release-` and the hash of everything in it but the name: 64 hex.
+
+    The hash is over the JSON with sorted keys and no spaces as Python's own
+    `json` writes it, so that anybody can compute it from release.json again.
+    """
     content = msgspec.to_builtins(result)
     del content["name"]
-    canonical = msgspec.json.encode(content, order="sorted")
-    return f"release-{hashlib.sha256(canonical).hexdigest()}"
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return f"release-{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
 def _problems(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from ci_tools import config
 from ci_tools.components.references import split
 from ci_tools.errors import CredentialsError, RegistryError
 from ci_tools.images.ecr import Ecr
@@ -57,6 +58,11 @@ class Registry:
         self._ecr = Ecr(host) if Ecr.is_host(host) else None
         self._credentials: tuple[str, str] | None = None
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, declared: config.Registry) -> Registry:
+        """The registry that an environment names."""
+        return cls(declared.host, plain_http=declared.plain_http)
 
     def ping(self) -> None:
         """Ask for /v2/. Raises as the class says."""
@@ -116,6 +122,7 @@ class Registry:
     def _request(self, method: str, path: str) -> requests.Response | None:
         """The answer, or None for 404."""
         import requests
+        from oras.auth import AuthenticationException
 
         url = f"{'http' if self._plain_http else 'https'}://{self.host}{path}"
         try:
@@ -124,7 +131,8 @@ class Registry:
             # HTTP 500 again for two minutes; the session retries what is worth it.
             ask = type(client).do_request.__wrapped__
             response = ask(client, url, method, headers={"Accept": _MANIFESTS})
-        except ValueError as error:  # oras-py's word for a challenge it has no answer to
+        # oras-py's words for a challenge that it has no answer to
+        except (ValueError, AuthenticationException) as error:
             raise self._refused("without credentials we know of") from error
         except requests.RequestException as error:
             raise RegistryError(

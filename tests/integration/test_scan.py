@@ -179,7 +179,6 @@ def test_a_new_database_asks_for_new_verdicts_and_no_new_images(
     assert in_registry(f"{apart.registry}/{repository.project}/one@{digest}")
 
 
-@pytest.mark.xfail(strict=True, reason="a run that builds nothing does not renew the database")
 def test_a_run_that_builds_nothing_learns_of_new_vulnerabilities(
     apart: Machine, tmp_path: Path
 ) -> None:
