@@ -96,7 +96,8 @@ def timed(command: Callable[[], None]) -> float:
 
 
 def call(*command: str, cwd: Path | None = None) -> None:
-    subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    subprocess.run(command, cwd=cwd, check=True, stdout=quiet, stderr=quiet)
 
 
 if __name__ == "__main__":
