@@ -8,6 +8,7 @@ equal.
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -229,7 +230,21 @@ def schema(kind: type[Any], title: str) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": title,
-        **msgspec.json.schema(kind),
+        **_dedented(msgspec.json.schema(kind)),
+    }
+
+
+def _dedented(node: Any) -> Any:
+    """Descriptions come from docstrings, which Python 3.13 dedents and others do not."""
+    if isinstance(node, list):
+        return [_dedented(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: inspect.cleandoc(value)
+        if key == "description" and isinstance(value, str)
+        else _dedented(value)
+        for key, value in node.items()
     }
 
 
