@@ -115,12 +115,15 @@ def test_without_a_database_local_goes_on_loudly_and_dev_refuses(
     repository.built(env=dev).refused(23, "'one'", "not scanned completely", "scan.database")
     assert repository.images == {}
     key = repository.read("plan.json")["components"][0]["key"]
-    assert not in_registry(f"{machine.registry}/dev/one:{key}")
+    assert not in_registry(f"{machine.registry}/dev/{repository.project}/one:{key}")
 
-    # An image that `local` pushed with such a verdict is no way around the gate.
-    allowed = repository.config["environments"]["dev"]["registry"] | {"prefix": repository.project}
-    config = {**repository.config, "environments": {"dev": {"registry": allowed}}}
-    repository.write({"ci.yaml": json.dumps(config)})
+    # An image that `local` pushed with such a verdict is no way around the gate,
+    # nor is the verdict that stands in its lock.
+    same = {"dev": {"registry": {"host": machine.registry}}}
+    repository.write({"ci.yaml": json.dumps({**repository.config, "environments": same})})
+    repository.built(env=dev).refused(23, "'one'")
+    assert repository.images == {}
+    repository.built().done()
     repository.built(env=dev).refused(23, "'one'")
     assert repository.images == {}
 
