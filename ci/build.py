@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ci import plan as planning
 from ci.console import counted
-from ci.image import ImageWork, Outcome, Shop
+from ci.image import ImageWork, Outcome, Session
 from ci.workspace import Workspace
 from ci_tools import process, storage
 from ci_tools.components import keys
@@ -45,19 +45,19 @@ def build(workspace: Workspace, *, jobs: int | None = None) -> Lock:
     plan = workspace.read(planning.FILE, Plan, made_by="plan")
     _check_unchanged(workspace, plan)
     jobs = jobs or workspace.config.build.jobs or os.cpu_count() or 2
-    shop = _open_shop(workspace, jobs)
+    session = _session(workspace, jobs)
     # A stage that is run again finds what its first run pushed.
-    planning.ask(shop.registry, [one for one in plan.components if one.digest is None])
-    if shop.trivy.database_at_hand().due and shop.trivy.database.problem:
+    planning.ask(session.registry, [one for one in plan.components if one.digest is None])
+    if session.trivy.database_at_hand().due and session.trivy.database.problem:
         # Asked here, so that verdicts expire though nothing needs building.
-        workspace.console.warn(shop.trivy.database.problem)
+        workspace.console.warn(session.trivy.database.problem)
     planned = {component.name: component for component in plan.components}
-    work = {name: ImageWork(shop, component) for name, component in planned.items()}
+    work = {name: ImageWork(session, component) for name, component in planned.items()}
     if any(image.needs_engine() for image in work.values()):
         buildx.check()
-        shop.engine = Engine.connect()
-        if shop.trivy.database.problem:
-            workspace.console.event(shop.trivy.database.problem)
+        session.engine = Engine.connect()
+        if session.trivy.database.problem:
+            workspace.console.event(session.trivy.database.problem)
     outcomes: dict[str, Outcome] = {}
     try:
         with workspace.console.live():
@@ -129,12 +129,12 @@ def _warn_of_incomplete(workspace: Workspace, lock: Lock) -> None:
         )
 
 
-def _open_shop(workspace: Workspace, jobs: int) -> Shop:
+def _session(workspace: Workspace, jobs: int) -> Session:
     """What all images of one run share."""
     registry = Registry.of(workspace.registry)
     registry.ping()
     database = workspace.config.scan.database
-    return Shop(
+    return Session(
         workspace=workspace,
         registry=registry,
         trivy=Trivy(workspace.home / "trivy", workers=jobs, repository=database),

@@ -32,7 +32,7 @@ Step = Literal["parent", "build", "test", "scan", "push"]
 
 
 @dataclass
-class Shop:
+class Session:
     """What all images of one run share. engine: None while nobody needs one."""
 
     workspace: Workspace
@@ -51,12 +51,12 @@ class Outcome:
 class ImageWork:
     """One image on its way into the lock."""
 
-    def __init__(self, shop: Shop, planned: PlannedComponent) -> None:
-        self._shop = shop
-        self._workspace = shop.workspace
+    def __init__(self, session: Session, planned: PlannedComponent) -> None:
+        self._session = session
+        self._workspace = session.workspace
         self._planned = planned
-        self._component = shop.workspace.components[planned.name]
-        self._log = shop.workspace.build / "logs" / f"{planned.name}.log"
+        self._component = session.workspace.components[planned.name]
+        self._log = session.workspace.build / "logs" / f"{planned.name}.log"
         self._suite = junit.Suite(planned.name)
         self._step: Step = "parent"
 
@@ -105,11 +105,11 @@ class ImageWork:
 
     def _kept(self) -> LockedImage | None:
         """What the last lock says of this very image, while its verdict stands."""
-        previous = self._shop.previous
+        previous = self._session.previous
         kept = previous.components.get(self._planned.name) if previous else None
         if kept is None or (kept.key, kept.digest) != (self._planned.key, self._planned.digest):
             return None
-        trivy, build = self._shop.trivy, self._workspace.build
+        trivy, build = self._session.trivy, self._workspace.build
         database = trivy.database_at_hand()
         if not gate.still_valid(kept.verdict, self._workspace.config.scan, trivy.version, database):
             return None
@@ -128,8 +128,8 @@ class ImageWork:
         digest = self._planned.digest or ""
         self._log.unlink(missing_ok=True)
         with self._working("scan"):
-            reference = f"{self._shop.registry.host}/{self._planned.repository}@{digest}"
-            image_id = self._engine.pull(reference, self._shop.registry)
+            reference = f"{self._session.registry.host}/{self._planned.repository}@{digest}"
+            image_id = self._engine.pull(reference, self._session.registry)
             verdict = self._scan(image_id)
         return self._locked(digest, image_id, verdict, built=False)
 
@@ -152,13 +152,17 @@ class ImageWork:
             verdict = self._scan(image_id)
         with self._working("push"):
             digest = self._engine.digest_pushed(
-                self._shop.registry, planned.repository, planned.key, image_id
+                self._session.registry, planned.repository, planned.key, image_id
             )
         return self._locked(digest, image_id, verdict, built=True)
 
     def _scan(self, image_id: str) -> Verdict:
         """Scan, write report and SBOM, judge. Raises what the gate refuses."""
-        policy, trivy, build = self._workspace.config.scan, self._shop.trivy, self._workspace.build
+        policy, trivy, build = (
+            self._workspace.config.scan,
+            self._session.trivy,
+            self._workspace.build,
+        )
         report = Path("reports") / self._planned.name / "trivy.json"
         sbom = report.with_name("sbom.cdx.json")
         trivy.scan(image_id, build / report, timeout=policy.timeout, log=self._log)
@@ -185,10 +189,10 @@ class ImageWork:
 
     def _locked(self, digest: str, image_id: str, verdict: Verdict, *, built: bool) -> LockedImage:
         planned = self._planned
-        pushed = self._shop.registry.image(planned.repository, digest)
+        pushed = self._session.registry.image(planned.repository, digest)
         tested = self._component.test is not None or planned.test_target is not None
         return LockedImage(
-            repository=f"{self._shop.registry.host}/{planned.repository}",
+            repository=f"{self._session.registry.host}/{planned.repository}",
             digest=digest,
             config=image_id,
             key=planned.key,
@@ -203,9 +207,9 @@ class ImageWork:
 
     @property
     def _engine(self) -> Engine:
-        if self._shop.engine is None:
+        if self._session.engine is None:
             raise EngineError("an engine is needed but none was connected", "Report this")
-        return self._shop.engine
+        return self._session.engine
 
     @contextmanager
     def _working(self, step: Step) -> Iterator[None]:
