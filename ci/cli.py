@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "Stages, in order": "plan build pin compile upload train deploy release".split(),
     "All of them": ["run"],
+    "External base images": ["bases"],
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
 }
@@ -108,11 +109,12 @@ jobs = click.option("-j", "--jobs", type=click.IntRange(1), help="Images at once
 
 @cli.command()
 @stage
-def plan(workspace: Workspace, as_json: bool) -> None:
+@click.option("--drift/--no-drift", default=True, help="Say which locked bases have moved.")
+def plan(workspace: Workspace, as_json: bool, drift: bool) -> None:
     """Find the components, key them, ask which are built."""
     from ci import plan as stage
 
-    result = stage.plan(workspace)
+    result = stage.plan(workspace, drift=drift)
     _show(result, stage.lines(result), as_json)
 
 
@@ -252,6 +254,48 @@ def run(
         _print_json(summary.as_json())
     else:
         summary.print(sys.stdout, workspace.console.warnings)
+
+
+class ListByDefault(click.Group):
+    """A group that lists when it is not told what to do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = ctx.help_option_names
+        if not args or (args[0].startswith("-") and args[0] not in own):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@cli.group(cls=ListByDefault)
+def bases() -> None:
+    """bases.lock: which digest each external base stands for."""
+
+
+@bases.command(name="list")
+@stage
+def list_(workspace: Workspace, as_json: bool) -> None:
+    """Show each base, its digest and who uses it."""
+    from ci import bases as stage
+
+    listed = stage.list_(workspace)
+    if as_json:
+        _print_json(listed)
+    else:
+        _show_lines(stage.list_lines(listed), as_json)
+
+
+@bases.command()
+@stage
+@click.argument("references", nargs=-1, metavar="[REFERENCE]...")
+def refresh(workspace: Workspace, as_json: bool, references: tuple[str, ...]) -> None:
+    """Ask the registries anew and rewrite bases.lock: all, or those named."""
+    from ci import bases as stage
+
+    if workspace.dry_run:
+        _show_lines(stage.refresh_dry_run(workspace, references), as_json)
+        return
+    result = stage.refresh(workspace, references)
+    _show(result, stage.refresh_lines(result), as_json)
 
 
 @cli.group()
