@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "Stages, in order": "plan build pin compile upload train deploy release".split(),
     "All of them": ["run"],
+    "Why": ["explain"],
     "External base images": ["bases"],
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
@@ -104,18 +105,46 @@ parameters = click.option(
     envvar="KFP_CI_PARAMETERS",
     help="A pipeline parameter; may be given again.",
 )
+LOCK = click.Path(path_type=Path)
 jobs = click.option("-j", "--jobs", type=click.IntRange(1), help="Images at once.")
 
 
 @cli.command()
 @stage
 @click.option("--drift/--no-drift", default=True, help="Say which locked bases have moved.")
-def plan(workspace: Workspace, as_json: bool, drift: bool) -> None:
+@click.option("--against", type=LOCK, metavar="LOCK", help="List what differs from that lock.")
+def plan(workspace: Workspace, as_json: bool, drift: bool, against: Path | None) -> None:
     """Find the components, key them, ask which are built."""
     from ci import plan as stage
 
     result = stage.plan(workspace, drift=drift)
-    _show(result, stage.lines(result), as_json)
+    if against is None:
+        _show(result, stage.lines(result), as_json)
+        return
+    from ci import explain as comparing
+
+    compared = comparing.against(workspace, result, against)
+    if as_json:
+        _print_json({**msgspec.to_builtins(result), "against": compared})
+    else:
+        _show_lines([*stage.lines(result), *comparing.against_lines(compared)], as_json)
+
+
+@cli.command()
+@stage
+@click.argument("name")
+@click.option(
+    "--against", type=LOCK, metavar="LOCK", help="Default: images.lock.json of the build directory."
+)
+def explain(workspace: Workspace, as_json: bool, name: str, against: Path | None) -> None:
+    """Tell why a component's key is not a lock's.
+
+    NAME: a component. No engine and no network is asked.
+    """
+    from ci import explain as stage
+
+    explanation = stage.explain(workspace, name, against)
+    _show(explanation, stage.lines(explanation), as_json)
 
 
 @cli.command()
