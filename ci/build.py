@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -18,8 +19,8 @@ from ci.console import counted
 from ci.image import ImageWork, Outcome, Session
 from ci.workspace import Workspace
 from ci_tools import process, storage
-from ci_tools.components import keys
-from ci_tools.documents import FailedImage, Lock, LockedImage, Plan, PlannedComponent
+from ci_tools.components import changes, keys
+from ci_tools.documents import FailedImage, Ingredients, Lock, LockedImage, Plan, PlannedComponent
 from ci_tools.errors import MissingInputError, error_for
 from ci_tools.images import buildx
 from ci_tools.images.engine import Engine
@@ -43,9 +44,9 @@ def build(workspace: Workspace, *, jobs: int | None = None) -> Lock:
     """
     started = time.monotonic()
     plan = workspace.read(planning.FILE, Plan, made_by="plan")
-    _check_unchanged(workspace, plan)
+    ingredients = _check_unchanged(workspace, plan)
     jobs = jobs or workspace.config.build.jobs or os.cpu_count() or 2
-    session = _session(workspace, jobs)
+    session = _session(workspace, jobs, ingredients)
     # A stage that is run again finds what its first run pushed.
     planning.ask(session.registry, [one for one in plan.components if one.digest is None])
     if session.trivy.database_at_hand().due and session.trivy.database.problem:
@@ -129,7 +130,7 @@ def _warn_of_incomplete(workspace: Workspace, lock: Lock) -> None:
         )
 
 
-def _session(workspace: Workspace, jobs: int) -> Session:
+def _session(workspace: Workspace, jobs: int, ingredients: Mapping[str, Ingredients]) -> Session:
     """What all images of one run share."""
     registry = Registry.of(workspace.registry)
     registry.ping()
@@ -139,27 +140,33 @@ def _session(workspace: Workspace, jobs: int) -> Session:
         registry=registry,
         trivy=Trivy(workspace.home / "trivy", workers=jobs, repository=database),
         previous=storage.read_if_there(workspace.build / FILE, Lock, made_by="build"),
+        ingredients=ingredients,
     )
 
 
-def _check_unchanged(workspace: Workspace, plan: Plan) -> None:
-    """A plan of other sources would give images a key that is not theirs."""
+def _check_unchanged(workspace: Workspace, plan: Plan) -> dict[str, Ingredients]:
+    """A plan of other sources would give images a key that is not theirs.
+
+    Returns what each key is made of, as the lock keeps it.
+    """
     bases = {
         reference: image.partition("@")[2]
         for component in plan.components
         for reference, image in component.bases.items()
         if image
     }
-    now = keys.compute(workspace.repository, workspace.components, bases)
+    now: dict[str, str] = {}
+    made_of: dict[str, Ingredients] = {}
+    for one in keys.each(workspace.repository, workspace.components, bases):
+        now[one.name], made_of[one.name] = one.key, changes.recorded(one.ingredients)
     planned = {component.name: component.key for component in plan.components}
-    changed = sorted(
-        name for name in {*now, *planned} if name not in now or now[name][0] != planned.get(name)
-    )
+    changed = sorted(name for name in {*now, *planned} if now.get(name) != planned.get(name))
     if changed or plan.environment != workspace.environment_name:
         what = ", ".join(changed) or f"planned for environment '{plan.environment}'"
         raise MissingInputError(
             f"{planning.FILE} is out of date ({what})", "Run 'python -m ci plan' again"
         )
+    return made_of
 
 
 def _schedule(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SECTIONS = {
     "Stages, in order": "plan build pin compile upload train deploy release".split(),
     "All of them": ["run"],
+    "Why": ["explain"],
+    "External base images": ["bases"],
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
 }
@@ -103,17 +105,46 @@ parameters = click.option(
     envvar="KFP_CI_PARAMETERS",
     help="A pipeline parameter; may be given again.",
 )
+LOCK = click.Path(path_type=Path)
 jobs = click.option("-j", "--jobs", type=click.IntRange(1), help="Images at once.")
 
 
 @cli.command()
 @stage
-def plan(workspace: Workspace, as_json: bool) -> None:
+@click.option("--drift/--no-drift", default=True, help="Say which locked bases have moved.")
+@click.option("--against", type=LOCK, metavar="LOCK", help="List what differs from that lock.")
+def plan(workspace: Workspace, as_json: bool, drift: bool, against: Path | None) -> None:
     """Find the components, key them, ask which are built."""
     from ci import plan as stage
 
-    result = stage.plan(workspace)
-    _show(result, stage.lines(result), as_json)
+    result = stage.plan(workspace, drift=drift)
+    if against is None:
+        _show(result, stage.lines(result), as_json)
+        return
+    from ci import explain as comparing
+
+    compared = comparing.against(workspace, result, against)
+    if as_json:
+        _print_json({**msgspec.to_builtins(result), "against": compared})
+    else:
+        _show_lines([*stage.lines(result), *comparing.against_lines(compared)], as_json)
+
+
+@cli.command()
+@stage
+@click.argument("name")
+@click.option(
+    "--against", type=LOCK, metavar="LOCK", help="Default: images.lock.json of the build directory."
+)
+def explain(workspace: Workspace, as_json: bool, name: str, against: Path | None) -> None:
+    """Tell why a component's key is not a lock's.
+
+    NAME: a component. No engine and no network is asked.
+    """
+    from ci import explain as stage
+
+    explanation = stage.explain(workspace, name, against)
+    _show(explanation, stage.lines(explanation), as_json)
 
 
 @cli.command()
@@ -252,6 +283,48 @@ def run(
         _print_json(summary.as_json())
     else:
         summary.print(sys.stdout, workspace.console.warnings)
+
+
+class ListByDefault(click.Group):
+    """A group that lists when it is not told what to do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = ctx.help_option_names
+        if not args or (args[0].startswith("-") and args[0] not in own):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@cli.group(cls=ListByDefault)
+def bases() -> None:
+    """bases.lock: which digest each external base stands for."""
+
+
+@bases.command(name="list")
+@stage
+def list_(workspace: Workspace, as_json: bool) -> None:
+    """Show each base, its digest and who uses it."""
+    from ci import bases as stage
+
+    listed = stage.list_(workspace)
+    if as_json:
+        _print_json(listed)
+    else:
+        _show_lines(stage.list_lines(listed), as_json)
+
+
+@bases.command()
+@stage
+@click.argument("references", nargs=-1, metavar="[REFERENCE]...")
+def refresh(workspace: Workspace, as_json: bool, references: tuple[str, ...]) -> None:
+    """Ask the registries anew and rewrite bases.lock: all, or those named."""
+    from ci import bases as stage
+
+    if workspace.dry_run:
+        _show_lines(stage.refresh_dry_run(workspace, references), as_json)
+        return
+    result = stage.refresh(workspace, references)
+    _show(result, stage.refresh_lines(result), as_json)
 
 
 @cli.group()

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from ci.workspace import Workspace
-from ci_tools.documents import FailedImage, Lock, LockedImage, PlannedComponent, Verdict
+from ci_tools.documents import (
+    FailedImage,
+    Ingredients,
+    Lock,
+    LockedImage,
+    PlannedComponent,
+    Verdict,
+)
 from ci_tools.errors import (
     CIError,
     ConfigError,
@@ -33,12 +40,16 @@ Step = Literal["parent", "build", "test", "scan", "push"]
 
 @dataclass
 class Session:
-    """What all images of one run share. engine: None while nobody needs one."""
+    """What all images of one run share. engine: None while nobody needs one.
+
+    ingredients: component -> what its key is made of, for the lock.
+    """
 
     workspace: Workspace
     registry: Registry
     trivy: Trivy
     previous: Lock | None
+    ingredients: Mapping[str, Ingredients]
     engine: Engine | None = None
 
 
@@ -72,6 +83,7 @@ class ImageWork:
         try:
             references = self._references(parents)
             image = self._present() if self._planned.digest else self._built(references)
+            image.ingredients = self._session.ingredients[self._planned.name]
             image.seconds = round(time.monotonic() - started, 3)
             console.event(f"{self._planned.name}: {_told(image)}")
         except CIError as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 
+from ci.bases import behind, users
+from ci.console import counted
 from ci.workspace import Workspace
-from ci_tools import git
+from ci_tools import git, local
 from ci_tools.components import keys, templates
 from ci_tools.components.templates import Template
 from ci_tools.documents import Plan, PlannedComponent
@@ -16,11 +19,17 @@ from ci_tools.images.registry import Registry
 FILE = "plan.json"
 
 
-def plan(workspace: Workspace) -> Plan:
+REFRESH = "'python -m ci bases refresh'"
+
+
+def plan(workspace: Workspace, *, drift: bool = True) -> Plan:
     """Find the components, compute their keys, and ask the registry which it has.
 
     A dry run asks nobody: every image's state is then "unknown", and a key
     whose base has no recorded digest is provisional.
+
+    drift: say which locked bases have moved since; that is asked while the keys
+    are computed, and no registry that is away can fail the plan.
 
     Writes plan.json. Raises what discovery, keys, templates, bases and the
     registry raise.
@@ -31,7 +40,27 @@ def plan(workspace: Workspace) -> Plan:
         name: [template.path for template in found if name in template.components]
         for name in components
     }
-    pinned = _bases(workspace)
+    locked = bases.locked(workspace.repository)
+    pinned = _bases(workspace, locked)
+    if workspace.dry_run or not drift:
+        return _planned(workspace, used_by, pinned)
+    watched = {
+        reference: digest
+        for reference, digest in locked.items()
+        if pinned.get(reference) == bases.pinned(reference, digest)  # no stand-in
+    }
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        observed = pool.submit(bases.observe, watched, workspace.home)
+        result = _planned(workspace, used_by, pinned)
+    for line in drift_lines(workspace, observed.result()):
+        workspace.console.event(line)
+    return result
+
+
+def _planned(
+    workspace: Workspace, used_by: Mapping[str, list[str]], pinned: Mapping[str, str]
+) -> Plan:
+    components = workspace.components
     computed = keys.compute(
         workspace.repository,
         components,
@@ -90,31 +119,59 @@ def lines(result: Plan) -> list[str]:
     ]
 
 
-def _bases(workspace: Workspace) -> dict[str, str]:
+def drift_lines(workspace: Workspace, observed: bases.Observed) -> list[str]:
+    """Which bases have moved, how long ago, and who is behind, a line each."""
+    direct = users(workspace.components)
+    said: list[str] = []
+    for reference, digest, created in observed.drifts:
+        if digest is None:
+            said.append(f"{reference} is no longer in its registry; {bases.FILE} still holds it")
+            continue
+        number = len(behind(workspace.components, direct[reference]))
+        said.append(
+            f"{reference} has moved{_age(created)}: {counted(number, 'component')} "
+            f"{'is' if number == 1 else 'are'} behind; {REFRESH} takes the new one"
+        )
+    return said + observed.problems
+
+
+def _age(created: datetime | None) -> str:
+    """When the new image was made. Reproducible builds say 1970: that is no age."""
+    if created is None or created.year < 2001:
+        return ""
+    days = max((datetime.now(timezone.utc) - created).days, 0)
+    return f" (to an image of {counted(days, 'day')} ago)" if days else " (to an image of today)"
+
+
+def _bases(workspace: Workspace, locked: Mapping[str, str]) -> dict[str, str]:
     """External reference -> image by digest, as far as known."""
-    wanted = sorted({ref for component in workspace.components.values() for ref in component.bases})
-    home = workspace.home if workspace.embedded else None
-    known = bases.known(wanted, workspace.repository, home)
+    wanted = list(users(workspace.components))
     if workspace.dry_run:
-        return known
-    host = workspace.registry.host if workspace.embedded else None
-    for reference in wanted:
-        if reference not in known or host is not None:
-            with workspace.console.working(reference, "resolving the base image"):
-                resolved = bases.resolve(reference, known.get(reference), home, host)
-            known[reference] = resolved.image
-            if resolved.note:
-                workspace.console.warn(resolved.note)
-    return known
+        return bases.known(wanted, locked, workspace.home if workspace.embedded else None)
+    found = bases.known(wanted, locked, None)
+    if workspace.embedded:
+        for reference in wanted:
+            with workspace.console.working(reference, "looking for a stand-in"):
+                made = local.substitute(reference, workspace.registry.host, workspace.home)
+            if made is not None:
+                found[reference] = made.image
+                workspace.console.warn(made.note)
+    missing = [reference for reference in wanted if reference not in found]
+    if missing:
+        with workspace.console.working(bases.FILE, f"asking for {', '.join(missing)}"):
+            for reference, digest in bases.resolve(missing).items():
+                found[reference] = bases.pinned(reference, digest)
+        workspace.console.event(
+            f"not in {bases.FILE}: {', '.join(missing)}: run {REFRESH} and commit it"
+        )
+    return found
 
 
 def ask(registry: Registry, planned: Sequence[PlannedComponent]) -> None:
     """Fill in what the registry has of each key, all at once. Raises RegistryError."""
 
-    def fill_in(component: PlannedComponent) -> None:
-        component.digest = registry.digest(component.repository, component.key)
+    digests = registry.digests([(component.repository, component.key) for component in planned])
+    for component in planned:
+        component.digest = digests[component.repository, component.key]
         component.state = "built" if component.digest else "missing"
         component.reason = "" if component.digest else "the registry has no image of this key"
-
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        list(pool.map(fill_in, planned))

@@ -91,6 +91,29 @@ class Verdict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     sbom: str = ""
 
 
+class Ingredients(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a key is a hash over. `keys.recorded` makes it small enough to keep.
+
+    recipe:     version of the list of ingredients itself.
+    dockerfile: hash of the Dockerfile's bytes.
+    files:      path in the context -> "type:hash"; where depth is set, what lies
+                deeper than that is one entry a directory, whose path ends in `/`.
+    args:       build arguments, target and platform: as the build gets them.
+    parents:    sibling reference as written -> the sibling's key.
+    bases:      external reference as written -> digest, None where not known.
+    """
+
+    recipe: int
+    dockerfile: str
+    files: dict[str, str]
+    platform: str
+    target: str | None = None
+    args: dict[str, str] = {}
+    parents: dict[str, str] = {}
+    bases: dict[str, str | None] = {}
+    depth: int | None = None
+
+
 class LockedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One image in the registry, bound to the key it was built from.
 
@@ -98,6 +121,7 @@ class LockedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     config:     digest of the image's config, the id that was scanned.
     built:      False when the registry already had the key.
     tests:      "passed" or "none"; an image with failing tests is never here.
+    ingredients: what the key was made of, so that `explain` can tell a later one.
     """
 
     repository: str
@@ -112,6 +136,7 @@ class LockedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     built: bool = True
     seconds: float = 0.0
     created: str = ""
+    ingredients: Ingredients | None = None
 
     @property
     def reference(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ci_tools.components.dockerignore import Ignore
@@ -14,29 +14,45 @@ from ci_tools.errors import DockerfileError
 _CHUNK = 1 << 20
 
 
-def tree_hash(context: Path, dockerfile: Path, *, without: Collection[str] = ()) -> str:
-    """Hash of a build context: 64 hex.
+def entries(context: Path, dockerfile: Path, *, without: Collection[str] = ()) -> dict[str, str]:
+    """What a build sends, file by file: relative path -> "type:hash", sorted by path.
 
-    It covers, for every path that .dockerignore lets through: the path, its
-    type, the executable bit, the content, and a symbolic link's target. It
-    does not cover times, owners, empty directories or where the clone lies, so
-    that it is equal on any machine. The Dockerfile itself counts apart, in the
-    key.
+    It covers every path that .dockerignore lets through: its type (file, exec,
+    link, special), and the SHA-256 of its content or of a symbolic link's
+    target. It does not cover times, owners, empty directories or where the
+    clone lies, so that it is equal on any machine.
 
     without: names at the context's root that do not count either.
 
     Raises DockerfileError for a file that cannot be read.
     """
-    whole = hashlib.sha256()
+    found: dict[str, str] = {}
     for relative in sorted(paths(context, dockerfile, without=without)):
         path = context / relative
         try:
             kind, content = _entry(path)
         except OSError as error:
             raise _unreadable(path, error) from error
+        found[relative] = f"{kind}:{content}"
+    return found
+
+
+def entries_hash(found: Mapping[str, str]) -> str:
+    """One hash over `entries`: 64 hex. Equal exactly when the entries are."""
+    whole = hashlib.sha256()
+    for relative, entry in sorted(found.items()):
         name = os.fsencode(relative)
-        whole.update(b"%d:%s %s %s\n" % (len(name), name, kind.encode(), content.encode()))
+        # The name's length frames it: a name may hold spaces and newlines.
+        whole.update(b"%d:%s %s\n" % (len(name), name, entry.encode()))
     return whole.hexdigest()
+
+
+def tree_hash(context: Path, dockerfile: Path, *, without: Collection[str] = ()) -> str:
+    """Hash of a build context, over exactly its `entries`: 64 hex.
+
+    The Dockerfile itself counts apart, in the key. Raises DockerfileError.
+    """
+    return entries_hash(entries(context, dockerfile, without=without))
 
 
 def paths(context: Path, dockerfile: Path, *, without: Collection[str] = ()) -> Iterator[str]:

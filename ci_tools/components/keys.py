@@ -9,20 +9,32 @@ docs/architecture.md for what differs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from ci_tools.components import context, graph
 from ci_tools.components.discovery import Component
 from ci_tools.components.references import split
+from ci_tools.documents import Ingredients
 
 _RECIPE = 1  # raise it when the ingredients change: every key then changes at once
 # In a context that is the whole repository these differ from clone to clone, and
 # from one stage to the next, though the sources are equal. BuildKit leaves .git
 # out of contexts that it clones itself for the same reason.
 _NO_SOURCES = (".git", "build")
+PLATFORM = "linux/amd64"
+
+
+class Keyed(NamedTuple):
+    """provisional: the key may change once the digest of a base is known."""
+
+    name: str
+    key: str
+    provisional: bool
+    ingredients: Ingredients
 
 
 def compute(
@@ -30,41 +42,83 @@ def compute(
     components: Mapping[str, Component],
     bases: Mapping[str, str],
     *,
-    platform: str = "linux/amd64",
+    platform: str = PLATFORM,
 ) -> dict[str, tuple[str, bool]]:
     """Name -> (key, provisional), parents first.
 
     bases: external reference as written -> digest. An image whose base is not
     among them, and every image built on it, has a provisional key.
 
-    Raises CycleError.
+    Raises CycleError, and DockerfileError for a file that cannot be read.
     """
-    keys: dict[str, tuple[str, bool]] = {}
+    keyed = each(repository, components, bases, platform=platform)
+    return {one.name: (one.key, one.provisional) for one in keyed}
+
+
+def each(
+    repository: Path,
+    components: Mapping[str, Component],
+    bases: Mapping[str, str],
+    *,
+    platform: str = PLATFORM,
+) -> Iterator[Keyed]:
+    """As `compute`, one by one with the ingredients, so that nobody has to hold
+    those of a whole repository."""
+    keys: dict[str, str] = {}
+    provisional: set[str] = set()
     for name in graph.ordered({n: sorted(c.parents.values()) for n, c in components.items()}):
         component = components[name]
-        known = {reference: digest_of(reference, bases) for reference in component.bases}
-        ingredients = {
-            "recipe": _RECIPE,
-            "context": context.tree_hash(
-                repository / component.context,
-                repository / component.dockerfile,
-                without=_NO_SOURCES if component.context == "." else (),
-            ),
-            "dockerfile": hashlib.sha256(
-                (repository / component.dockerfile).read_bytes()
-            ).hexdigest(),
-            "args": component.args,
-            "target": component.target,
-            "platform": platform,
-            "parents": {ref: keys[parent][0] for ref, parent in component.parents.items()},
-            "bases": known,
-        }
-        canonical = msgspec.json.encode(ingredients, order="sorted")
-        provisional = None in known.values() or any(
-            keys[parent][1] for parent in component.parents.values()
-        )
-        keys[name] = (hashlib.sha256(canonical).hexdigest(), provisional)
-    return keys
+        made_of = ingredients(repository, component, keys, bases, platform=platform)
+        keys[name] = key_of(made_of)
+        if None in made_of.bases.values() or provisional.intersection(component.parents.values()):
+            provisional.add(name)
+        yield Keyed(name, keys[name], name in provisional, made_of)
+
+
+def ingredients(
+    repository: Path,
+    component: Component,
+    keys: Mapping[str, str],
+    bases: Mapping[str, str],
+    *,
+    platform: str = PLATFORM,
+) -> Ingredients:
+    """What the key of one component is made of, with whole hashes.
+
+    keys: component -> key, of all its parents at least. bases: as in `compute`.
+
+    Raises DockerfileError for a file that cannot be read.
+    """
+    return Ingredients(
+        recipe=_RECIPE,
+        dockerfile=hashlib.sha256((repository / component.dockerfile).read_bytes()).hexdigest(),
+        files=context.entries(
+            repository / component.context,
+            repository / component.dockerfile,
+            without=_NO_SOURCES if component.context == "." else (),
+        ),
+        platform=platform,
+        target=component.target,
+        args=component.args,
+        parents={reference: keys[parent] for reference, parent in component.parents.items()},
+        bases={reference: digest_of(reference, bases) for reference in component.bases},
+    )
+
+
+def key_of(made_of: Ingredients) -> str:
+    """The key: a hash over the canonical form of all ingredients, 64 hex."""
+    canonical = {
+        # File names need not be UTF-8, which JSON must be: they are hashed first.
+        "context": context.entries_hash(made_of.files),
+        "recipe": made_of.recipe,
+        "dockerfile": made_of.dockerfile,
+        "args": made_of.args,
+        "target": made_of.target,
+        "platform": made_of.platform,
+        "parents": made_of.parents,
+        "bases": made_of.bases,
+    }
+    return hashlib.sha256(msgspec.json.encode(canonical, order="sorted")).hexdigest()
 
 
 def digest_of(reference: str, bases: Mapping[str, str]) -> str | None:

@@ -10,6 +10,9 @@ import base64
 import hashlib
 import ipaddress
 import threading
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -30,7 +33,18 @@ _MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.list.v2+json",
     )
 )
-_TIMEOUT = (5, 30)  # connect, read: seconds
+_AT_ONCE = 16
+
+
+class Patience(NamedTuple):
+    """How long to wait for a registry, in seconds, and how often to ask again."""
+
+    connect: float = 5
+    read: float = 30
+    retries: int = 3
+
+
+_DEFAULT = Patience()
 
 
 class Image(NamedTuple):
@@ -51,8 +65,11 @@ class Registry:
     when it wants others.
     """
 
-    def __init__(self, host: str, *, plain_http: bool = False) -> None:
+    def __init__(
+        self, host: str, *, plain_http: bool = False, patience: Patience = _DEFAULT
+    ) -> None:
         self.host = host
+        self._patience = patience
         self._plain_http = plain_http or _loopback(host)
         self._thread = threading.local()
         self._ecr = Ecr(host) if Ecr.is_host(host) else None
@@ -74,6 +91,15 @@ class Registry:
         The digest is computed over the manifest's bytes, not taken from a
         header: a proxy that answers with something else is caught.
         """
+        found = self._manifest(repository, reference)
+        if found is None:
+            return None
+        digest, manifest = found
+        layers = sum(layer.size for layer in manifest.layers)
+        config = manifest.config.digest if manifest.config else ""
+        return Image(digest, config, layers + (manifest.config.size if manifest.config else 0))
+
+    def _manifest(self, repository: str, reference: str) -> tuple[str, _Manifest] | None:
         response = self._request("GET", f"/v2/{repository}/manifests/{reference}")
         if response is None:
             return None
@@ -84,15 +110,12 @@ class Registry:
                 "Check the registry and any proxy before it",
             )
         try:
-            manifest = msgspec.json.decode(response.content, type=_Manifest)
+            return digest, msgspec.json.decode(response.content, type=_Manifest)
         except msgspec.MsgspecError as error:
             raise RegistryError(
                 f"{self.host} answered for {repository}:{reference} with no manifest ({error})",
                 "Check the registry and any proxy before it",
             ) from error
-        layers = sum(layer.size for layer in manifest.layers)
-        config = manifest.config.digest if manifest.config else ""
-        return Image(digest, config, layers + (manifest.config.size if manifest.config else 0))
 
     def digest(self, repository: str, reference: str) -> str | None:
         """The digest of a tag (of the index, where it is one), or None."""
@@ -104,6 +127,44 @@ class Registry:
             return str(digest)
         image = self.image(repository, reference)
         return image.digest if image else None
+
+    def digests(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str | None]:
+        """The digest of each (repository, tag), or None, asked all at once.
+
+        ECR is asked through its own interface: an unknown repository has no image.
+        """
+        if self._ecr is not None:
+            return self._ecr.digests(wanted)
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            return dict(zip(wanted, pool.map(lambda one: self.digest(*one), wanted), strict=True))
+
+    def created(
+        self, repository: str, reference: str, platform: tuple[str, str] = ("linux", "amd64")
+    ) -> datetime | None:
+        """When an image was made, as its config says; None where it does not.
+
+        platform: which image of an index is asked.
+        """
+        found = self._manifest(repository, reference)
+        if found is not None and found[1].manifests:
+            own = [
+                one.digest
+                for one in found[1].manifests
+                if (one.platform.os, one.platform.architecture) == platform
+            ]
+            found = self._manifest(repository, own[0]) if own else None
+        if found is None or found[1].config is None:
+            return None
+        response = self._request("GET", f"/v2/{repository}/blobs/{found[1].config.digest}")
+        if response is None:
+            return None
+        try:
+            created = msgspec.json.decode(response.content, type=_Config).created
+        except msgspec.MsgspecError:
+            return None  # any artefact may stand behind a tag; only an image has a date
+        if created is not None and created.tzinfo is None:
+            created = created.replace(tzinfo=timezone.utc)
+        return created
 
     def credentials(self) -> tuple[str, str] | None:
         """User and password for this registry where we know how to get them (ECR)."""
@@ -165,10 +226,15 @@ class Registry:
 
             client = Oras(hostname=self.host, insecure=self._plain_http, tls_verify=True)
             client.auth.load_configs(client.get_container(f"{self.host}/any"))
-            retry = Retry(total=3, connect=2, backoff_factor=0.2, status_forcelist=(502, 503, 504))
+            retry = Retry(
+                total=self._patience.retries,
+                connect=min(2, self._patience.retries),
+                backoff_factor=0.2,
+                status_forcelist=(502, 503, 504),
+            )
             for scheme in ("http://", "https://"):
                 client.session.mount(scheme, HTTPAdapter(max_retries=retry))
-            client.session.request = _with_timeout(client.session.request)
+            client.session.request = _with_timeout(client.session.request, self._patience)
             known = self.credentials()
             if known is not None:
                 token = base64.b64encode(":".join(known).encode()).decode()
@@ -177,11 +243,11 @@ class Registry:
         return client
 
 
-def of(reference: str) -> tuple[Registry, str, str]:
+def of(reference: str, patience: Patience = _DEFAULT) -> tuple[Registry, str, str]:
     """The registry, path and tag-or-digest of any reference, with Docker's defaults."""
     parts = split(split(reference).canonical)
     host = "registry-1.docker.io" if parts.registry == "docker.io" else parts.registry
-    return Registry(host), parts.path, parts.digest or parts.tag
+    return Registry(host, patience=patience), parts.path, parts.digest or parts.tag
 
 
 class _Descriptor(msgspec.Struct):
@@ -190,10 +256,25 @@ class _Descriptor(msgspec.Struct):
 
 
 class _Manifest(msgspec.Struct):
-    """An image manifest; of an index only the fact that it has no config."""
+    """An image manifest, or an index: then there are manifests and no config."""
 
     config: _Descriptor | None = None
     layers: list[_Descriptor] = []
+    manifests: list[_Entry] = []
+
+
+class _Platform(msgspec.Struct):
+    os: str = ""
+    architecture: str = ""
+
+
+class _Entry(msgspec.Struct):
+    digest: str
+    platform: _Platform = msgspec.field(default_factory=_Platform)
+
+
+class _Config(msgspec.Struct):
+    created: datetime | None = None
 
 
 def _loopback(host: str) -> bool:
@@ -205,9 +286,9 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def _with_timeout(request: Any) -> Any:
+def _with_timeout(request: Any, patience: Patience) -> Any:
     def timed(method: str, url: str, **options: Any) -> Any:
-        options.setdefault("timeout", _TIMEOUT)
+        options.setdefault("timeout", (patience.connect, patience.read))
         return request(method, url, **options)
 
     return timed

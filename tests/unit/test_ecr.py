@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 from collections.abc import Iterator
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.stub import Stubber
 
 from ci_tools.errors import CredentialsError, RegistryError
@@ -83,3 +86,74 @@ def test_other_registries_make_repositories_by_themselves() -> None:
     registry = Registry("127.0.0.1:1")
     registry.ensure_repository("a/b")  # would fail if it asked anybody
     assert registry.credentials() is None
+
+
+def keys_wanted(repository: str, tags: list[str]) -> dict[str, object]:
+    return {
+        "registryId": "111111111111",
+        "repositoryName": repository,
+        "imageIds": [{"imageTag": tag} for tag in tags],
+    }
+
+
+def held(tag: str) -> dict[str, object]:
+    return {"imageId": {"imageTag": tag, "imageDigest": f"sha256:{tag}"}}
+
+
+def absent(tag: str, code: str = "ImageNotFound") -> dict[str, object]:
+    return {"imageId": {"imageTag": tag}, "failureCode": code, "failureReason": "because"}
+
+
+def test_keys_of_one_repository_are_asked_a_hundred_at_once(stub: Stubber) -> None:
+    tags = [f"{number:064x}" for number in range(100)]
+    stub.add_response(
+        "batch_get_image",
+        {"images": [held(tag) for tag in tags[1:]], "failures": [absent(tags[0])]},
+        keys_wanted("p/train", tags),
+    )
+    found = Ecr(HOST, stub.client).digests([("p/train", tag) for tag in tags])
+    assert len(found) == 100
+    assert found["p/train", tags[0]] is None
+    assert found["p/train", tags[7]] == f"sha256:{tags[7]}"
+
+
+def test_an_unknown_repository_holds_nothing(stub: Stubber) -> None:
+    stub.add_client_error("batch_get_image", "RepositoryNotFoundException")
+    assert Ecr(HOST, stub.client).digests([("p/new", "k")]) == {("p/new", "k"): None}
+
+
+def test_an_answer_that_is_neither_yes_nor_no_is_an_error(stub: Stubber) -> None:
+    stub.add_response("batch_get_image", {"images": [], "failures": [absent("k", "KmsError")]})
+    with pytest.raises(RegistryError, match="KmsError"):
+        Ecr(HOST, stub.client).digests([("p/a", "k")])
+
+
+def test_a_refused_look_up_names_the_permission(stub: Stubber) -> None:
+    stub.add_client_error("batch_get_image", "AccessDeniedException")
+    with pytest.raises(CredentialsError, match="ecr:BatchGetImage"):
+        Ecr(HOST, stub.client).digests([("p/a", "k")])
+
+
+def test_many_repositories_are_as_many_calls_and_no_more() -> None:
+    """botocore's own serialiser and parser, an answer in place of the network."""
+    client = boto3.client(
+        "ecr", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    calls: list[tuple[str, int]] = []
+
+    def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        asked = json.loads(request.body)
+        tags = [one["imageTag"] for one in asked["imageIds"]]
+        calls.append((asked["repositoryName"], len(tags)))
+        content = {"images": [held(tag) for tag in tags], "failures": []}
+        raw = io.BytesIO(json.dumps(content).encode())
+        raw.stream = lambda *_, **__: iter([raw.getvalue()])  # type: ignore[attr-defined]
+        return AWSResponse(request.url, 200, {}, raw)
+
+    client.meta.events.register("before-send.ecr.BatchGetImage", answer)
+    wanted = [(f"p/{name}", f"{name}k") for name in range(40)]
+    wanted += [("p/many", f"{number}") for number in range(150)]
+    found = Ecr(HOST, client).digests(wanted)
+    assert found == {(repository, tag): f"sha256:{tag}" for repository, tag in wanted}
+    assert len(calls) == 42
+    assert sorted(n for repository, n in calls if repository == "p/many") == [50, 100]

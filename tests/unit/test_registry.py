@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -21,6 +22,7 @@ MANIFEST = json.dumps(
         "layers": [{"digest": "sha256:" + "1" * 64, "size": 100}],
     }
 ).encode()
+MADE = datetime(2026, 11, 20, 1, 2, 3, 0, timezone.utc)
 DIGEST = f"sha256:{hashlib.sha256(MANIFEST).hexdigest()}"
 
 
@@ -101,3 +103,46 @@ def test_only_loopback_is_spoken_to_without_tls(host: str, plain: bool) -> None:
 def test_a_reference_is_asked_of_its_own_registry() -> None:
     where, path, tag = registry.of("python:3.11-slim")
     assert (where.host, path, tag) == ("registry-1.docker.io", "library/python", "3.11-slim")
+
+
+def test_keys_are_asked_all_at_once(server, answers) -> None:
+    answers["/v2/a/manifests/k1"] = (200, MANIFEST)
+    answers["/v2/b/manifests/k2"] = (200, MANIFEST)
+    wanted = [("a", "k1"), ("a", "k2"), ("b", "k2"), ("none", "k1")]
+    assert server.digests(wanted) == dict(zip(wanted, [DIGEST, None, DIGEST, None], strict=True))
+    assert server.digests([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "created"),
+    [
+        (b'{"created": "2026-11-20T01:02:03.123456789Z"}', MADE.replace(microsecond=123457)),
+        (b'{"created": "2026-11-20T03:02:03+02:00"}', MADE),
+        (b'{"created": "2026-11-20T01:02:03"}', MADE),
+        (b'{"created": "yesterday"}', None),
+        (b"{}", None),
+        (b"\x00 not an image", None),
+    ],
+)
+def test_when_an_image_was_made(server, answers, config, created) -> None:
+    answers["/v2/a/manifests/tag"] = (200, MANIFEST)
+    answers["/v2/a/blobs/sha256:" + "c" * 64] = (200, config)
+    assert server.created("a", "tag") == created
+
+
+def test_an_index_is_as_old_as_its_image_for_our_platform(server, answers) -> None:
+    def entry(digest: str, architecture: str) -> dict[str, object]:
+        return {"digest": digest, "platform": {"os": "linux", "architecture": architecture}}
+
+    other = "sha256:" + "0" * 64
+    for name, entries in {
+        "both": [entry(other, "arm64"), entry(DIGEST, "amd64")],
+        "other": [entry(other, "arm64")],
+    }.items():
+        index = {"schemaVersion": 2, "manifests": entries}
+        answers[f"/v2/a/manifests/{name}"] = (200, json.dumps(index).encode())
+    answers[f"/v2/a/manifests/{DIGEST}"] = (200, MANIFEST)
+    answers["/v2/a/blobs/sha256:" + "c" * 64] = (200, b'{"created": "2026-11-20T01:02:03Z"}')
+    assert server.created("a", "both") == MADE
+    assert server.created("a", "other") is None
+    assert server.created("a", "absent") is None
