@@ -5,29 +5,30 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ci_tools.components.dockerignore import Ignore
-from ci_tools.errors import DockerfileError
+from ci_tools.components.dockerignore import Above, Ignore
+from ci_tools.errors import ConfigError, DockerfileError
 
 _CHUNK = 1 << 20
 
 
-def entries(context: Path, dockerfile: Path, *, without: Collection[str] = ()) -> dict[str, str]:
+def entries(context: Path, dockerfile: Path) -> dict[str, str]:
     """What a build sends, file by file: relative path -> "type:hash", sorted by path.
 
     It covers every path that .dockerignore lets through: its type (file, exec,
     link, special), and the SHA-256 of its content or of a symbolic link's
-    target. It does not cover times, owners, empty directories or where the
-    clone lies, so that it is equal on any machine.
+    target. That is what git keeps of a file, so that it is equal in any clone.
+    Times, owners, empty directories and other permission bits do not count,
+    though BuildKit's COPY carries the last two into the image: they follow the
+    umask of whoever cloned, and a key by them would fit one machine only.
 
-    without: names at the context's root that do not count either.
-
-    Raises DockerfileError for a file that cannot be read.
+    Raises DockerfileError for a file that cannot be read, ConfigError for a
+    `.git` that would be sent.
     """
     found: dict[str, str] = {}
-    for relative in sorted(paths(context, dockerfile, without=without)):
+    for relative in sorted(paths(context, dockerfile)):
         path = context / relative
         try:
             kind, content = _entry(path)
@@ -47,48 +48,83 @@ def entries_hash(found: Mapping[str, str]) -> str:
     return whole.hexdigest()
 
 
-def tree_hash(context: Path, dockerfile: Path, *, without: Collection[str] = ()) -> str:
+def tree_hash(context: Path, dockerfile: Path) -> str:
     """Hash of a build context, over exactly its `entries`: 64 hex.
 
-    The Dockerfile itself counts apart, in the key. Raises DockerfileError.
+    The Dockerfile itself counts apart, in the key. Raises as `entries`.
     """
-    return entries_hash(entries(context, dockerfile, without=without))
+    return entries_hash(entries(context, dockerfile))
 
 
-def paths(context: Path, dockerfile: Path, *, without: Collection[str] = ()) -> Iterator[str]:
+def paths(context: Path, dockerfile: Path) -> Iterator[str]:
     """Relative paths of the files and links in a context, after .dockerignore.
 
-    As in BuildKit `<Dockerfile>.dockerignore` beside the Dockerfile comes
-    before `.dockerignore` at the context's root. Raises DockerfileError for an
-    ignore file that no engine accepts, and for a directory that cannot be read.
+    Nothing else is left out. Raises DockerfileError for an ignore file that no
+    engine accepts and for a directory that cannot be read; ConfigError for a
+    `.git` that would be sent, whose bytes differ from clone to clone.
     """
+    return _walk(context, "", _ignore(context, dockerfile), (), sent=True)
+
+
+def check_outputs(context: Path, dockerfile: Path, outputs: Path) -> None:
+    """Refuse a context that would be sent what this tool itself writes.
+
+    outputs: the directory where the stages' files go, there or not: a key must
+    not change because a stage has run.
+
+    Raises ConfigError with the line to add, and as `paths` for the ignore file.
+    """
+    if not outputs.is_relative_to(context):
+        return
+    folder = outputs.relative_to(context).as_posix()
     ignore = _ignore(context, dockerfile)
-
-    def refuse(error: OSError) -> None:
-        raise _unreadable(Path(error.filename), error) from error
-
-    for folder, directories, names in os.walk(context, onerror=refuse):
-        base = "" if folder == os.fspath(context) else os.path.relpath(folder, context) + "/"
-        links = [name for name in directories if Path(folder, name).is_symlink()]
-        directories[:] = [
-            name
-            for name in directories
-            if not (not base and name in without)
-            # An exception may bring back a file of an ignored directory.
-            and (ignore.has_exceptions or not ignore.ignores(base + name))
-        ]
-        for name in (*names, *links):
-            if not ignore.ignores(base + name) and not (not base and name in without):
-                yield base + name
+    if any(not ignore.ignores(f"{folder}/{name}") for name in ("plan.json", "logs/x.log")):
+        raise _unstable(f"{outputs}, where this tool writes,", folder)
 
 
 def ignore_file(context: Path, dockerfile: Path) -> Path | None:
-    """The ignore file that BuildKit reads for this Dockerfile, if there is one."""
+    """The ignore file that BuildKit reads for this Dockerfile, if there is one.
+
+    `<Dockerfile>.dockerignore` beside the Dockerfile comes before
+    `.dockerignore` at the context's root. Raises DockerfileError for a link
+    out of its directory, which BuildKit takes for no ignore file at all.
+    """
     own = dockerfile.with_name(dockerfile.name + ".dockerignore")
     for candidate in (own, context / ".dockerignore"):
+        if candidate.is_symlink():
+            target = candidate.readlink()
+            plain = not target.is_absolute() and ".." not in target.parts
+            if not plain or (candidate.parent / target).is_symlink() or not candidate.is_file():
+                raise DockerfileError(
+                    f"{candidate} is a symbolic link that BuildKit does not follow",
+                    "Put the file itself there",
+                )
         if candidate.is_file():
             return candidate
     return None
+
+
+def _walk(folder: Path, base: str, ignore: Ignore, above: Above, *, sent: bool) -> Iterator[str]:
+    """sent: whether the folder itself is. An ignored one may hold exceptions."""
+    try:
+        with os.scandir(folder) as scanned:
+            found = list(scanned)
+    except PermissionError as error:
+        if not sent:  # BuildKit too passes over what it may not look into
+            return
+        raise _unreadable(folder, error) from error
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    for entry in found:
+        path = base + entry.name
+        ignored, results = ignore.match(path, above)
+        if entry.name == ".git" and not ignored:
+            raise _unstable(entry.path, "**/.git" if base else ".git")
+        if entry.is_dir(follow_symlinks=False):
+            if not ignored or not ignore.nothing_below(path):
+                yield from _walk(folder / entry.name, path + "/", ignore, results, sent=not ignored)
+        elif not ignored:
+            yield path
 
 
 def _ignore(context: Path, dockerfile: Path) -> Ignore:
@@ -96,11 +132,18 @@ def _ignore(context: Path, dockerfile: Path) -> Ignore:
     if path is None:
         return Ignore()
     try:
-        return Ignore(path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines())
+        return Ignore(path.read_bytes().decode("utf-8", "surrogateescape"))
     except OSError as error:
         raise _unreadable(path, error) from error
     except ValueError as error:
         raise DockerfileError(f"{path} {error}", "Mend the pattern") from error
+
+
+def _unstable(what: str, line: str) -> ConfigError:
+    return ConfigError(
+        f"{what} would be sent with a build context, so that its key would never be the same",
+        f"Add the line '{line}' to the context's .dockerignore",
+    )
 
 
 def _unreadable(path: Path, error: OSError) -> DockerfileError:

@@ -144,9 +144,12 @@ def _read(repository: Path, name: str, path: str, override: Override) -> Compone
             "is no directory of the repository",
             f"Mend 'components.{name}.context'",
         )
-    if not (repository / path).resolve().is_relative_to(repository.resolve()):
+    # BuildKit is sent the Dockerfile's directory and finds no file beyond it.
+    folder = (repository / path).parent.resolve()
+    if not (repository / path).resolve().is_relative_to(folder):
         raise ConfigError(
-            f"{path} is a symbolic link that leaves the repository", "Put the file itself there"
+            f"{path} is a symbolic link that leaves its directory",
+            "Put the file itself there, or name it under 'components:' in ci.yaml",
         )
     parsed = dockerfiles.read(repository / path, override.args, shown=path)
     target = override.target

@@ -21,11 +21,8 @@ from ci_tools.components.references import split
 from ci_tools.documents import Ingredients
 
 _RECIPE = 1  # raise it when the ingredients change: every key then changes at once
-# In a context that is the whole repository these differ from clone to clone, and
-# from one stage to the next, though the sources are equal. BuildKit leaves .git
-# out of contexts that it clones itself for the same reason.
-_NO_SOURCES = (".git", "build")
 PLATFORM = "linux/amd64"
+_OUTPUTS = "build"  # where the stages write unless told otherwise
 
 
 class Keyed(NamedTuple):
@@ -87,16 +84,15 @@ def ingredients(
 
     keys: component -> key, of all its parents at least. bases: as in `compute`.
 
-    Raises DockerfileError for a file that cannot be read.
+    Raises DockerfileError for a file that cannot be read, ConfigError for a
+    context that is sent `.git` or what the stages write.
     """
+    folder, dockerfile = repository / component.context, repository / component.dockerfile
+    context.check_outputs(folder, dockerfile, repository / _OUTPUTS)
     return Ingredients(
         recipe=_RECIPE,
-        dockerfile=hashlib.sha256((repository / component.dockerfile).read_bytes()).hexdigest(),
-        files=context.entries(
-            repository / component.context,
-            repository / component.dockerfile,
-            without=_NO_SOURCES if component.context == "." else (),
-        ),
+        dockerfile=hashlib.sha256(dockerfile.read_bytes()).hexdigest(),
+        files=context.entries(folder, dockerfile),
         platform=platform,
         target=component.target,
         args=component.args,

@@ -137,6 +137,7 @@ def test_not_changed_by(project: Any, change: str) -> None:
 
 
 def test_changed_by_what_ci_yaml_says(project: Any) -> None:
+    project.write(".dockerignore", "build\n")
     found = [
         key(project.root),
         key(project.root, train=Override(args={"V": "2"})),
@@ -173,6 +174,7 @@ def test_an_own_ignore_file_comes_first(project: Any) -> None:
 
 def test_a_context_of_the_whole_repository_is_equal_from_stage_to_stage(repository: Any) -> None:
     repository.write("Dockerfile", "FROM python:3.11\nCOPY . /app\n")
+    repository.write(".dockerignore", ".git\nbuild\n")
     repository.write("src/build/x", "a")
     repository.commit()
     before = computed(repository.root)["ml"]
