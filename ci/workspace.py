@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -155,9 +154,6 @@ class Workspace:
         """A path as a person wants to read it."""
         base = self.repository.parent if path.is_absolute() else Path()
         return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
-
-
-Progress = Callable[[str], None]
 
 
 def _embedded_at_rest() -> Environment:

@@ -2,8 +2,7 @@
 
 The key is a hash over the context's files, the Dockerfile, build arguments,
 target, platform, and what the image is built on: siblings by their key,
-external images by digest. The idea is docker-library's buildId; see
-docs/architecture.md for what differs.
+external images by digest. The idea is docker-library's buildId.
 """
 
 from __future__ import annotations
