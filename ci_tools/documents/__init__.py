@@ -1,0 +1,47 @@
+"""The files that stages hand to each other, as types.
+
+Every document carries `schema`; a reader refuses any other version with
+`MissingInputError`, so that an old file on a Jenkins agent is never misread.
+Digests are `sha256:<64 hex>`, hashes and keys are bare 64 hex, durations are
+seconds, sizes are bytes, times are RFC 3339 in UTC. A module a stage; readers
+import all of them from here.
+"""
+
+from __future__ import annotations
+
+from ci_tools.documents.base import SCHEMA, Document, Json, JsonValue, Source
+from ci_tools.documents.deployment import Deployed, Model, Revision
+from ci_tools.documents.images import FailedImage, Ingredients, Lock, LockedImage, Verdict
+from ci_tools.documents.pipelines import Compiled, CompiledPipeline, Pins, Upload, Uploads
+from ci_tools.documents.plan import Plan, PlannedComponent
+from ci_tools.documents.release import Release, ReleasedImage, ReleasedPipeline
+from ci_tools.documents.training import Artifact, Run, Training
+
+__all__ = [
+    "SCHEMA",
+    "Artifact",
+    "Compiled",
+    "CompiledPipeline",
+    "Deployed",
+    "Document",
+    "FailedImage",
+    "Ingredients",
+    "Json",
+    "JsonValue",
+    "Lock",
+    "LockedImage",
+    "Model",
+    "Pins",
+    "Plan",
+    "PlannedComponent",
+    "Release",
+    "ReleasedImage",
+    "ReleasedPipeline",
+    "Revision",
+    "Run",
+    "Source",
+    "Training",
+    "Upload",
+    "Uploads",
+    "Verdict",
+]

@@ -1,0 +1,101 @@
+"""What `build` makes: images by digest, each with its verdict."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from ci_tools.documents.base import Document, Source
+
+
+class Verdict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What Trivy said of one image digest.
+
+    database: date of the vulnerability database, None where there was none;
+              such a verdict is at best "incomplete".
+    counts:   findings that the policy counts, by severity or class.
+    """
+
+    status: Literal["pass", "fail", "incomplete"]
+    trivy: str
+    database: str | None
+    policy: str
+    counts: dict[str, int] = {}
+    reason: str = ""
+    report: str = ""
+    sbom: str = ""
+
+
+class Ingredients(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a key is a hash over. `keys.recorded` makes it small enough to keep.
+
+    recipe:     version of the list of ingredients itself.
+    dockerfile: hash of the Dockerfile's bytes.
+    files:      path in the context -> "type:hash"; where depth is set, what lies
+                deeper than that is one entry a directory, whose path ends in `/`.
+    args:       build arguments, target and platform: as the build gets them.
+    parents:    sibling reference as written -> the sibling's key.
+    bases:      external reference as written -> digest, None where not known.
+    """
+
+    recipe: int
+    dockerfile: str
+    files: dict[str, str]
+    platform: str
+    target: str | None = None
+    args: dict[str, str] = {}
+    parents: dict[str, str] = {}
+    bases: dict[str, str | None] = {}
+    depth: int | None = None
+
+
+class LockedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One image in the registry, bound to the key it was built from.
+
+    repository: registry host and path, without tag or digest.
+    config:     digest of the image's config, the id that was scanned.
+    built:      False when the registry already had the key.
+    tests:      "passed" or "none"; an image with failing tests is never here.
+    ingredients: what the key was made of, so that `explain` can tell a later one.
+    """
+
+    repository: str
+    digest: str
+    config: str
+    key: str
+    size: int
+    verdict: Verdict
+    parents: list[str] = []
+    bases: dict[str, str | None] = {}
+    tests: Literal["passed", "none"] = "none"
+    built: bool = True
+    seconds: float = 0.0
+    created: str = ""
+    ingredients: Ingredients | None = None
+
+    @property
+    def reference(self) -> str:
+        return f"{self.repository}@{self.digest}"
+
+
+class FailedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Why one image is not in the lock. step is the step that failed."""
+
+    step: Literal["parent", "build", "test", "scan", "push"]
+    message: str
+    todo: str
+    exit_code: int
+    log: str = ""
+    seconds: float = 0.0
+
+
+class Lock(Document, kw_only=True):
+    """images.lock.json: component -> digest. `failed` makes it unusable for pin."""
+
+    project: str
+    environment: str
+    source: Source
+    components: dict[str, LockedImage]
+    failed: dict[str, FailedImage] = {}
+    seconds: float = 0.0
