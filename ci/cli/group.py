@@ -1,0 +1,37 @@
+"""The command itself, and how its help is laid out."""
+
+from __future__ import annotations
+
+import click
+
+from ci import __version__
+
+SECTIONS = {
+    "Stages, in order": "plan build pin compile upload train deploy release".split(),
+    "All of them": ["run"],
+    "Why": ["explain"],
+    "External base images": ["bases"],
+    "This machine": ["local"],
+    "Reference": ["schema", "exit-codes", "completion"],
+}
+
+
+class Contents(click.Group):
+    """A group whose help lists commands by section, in the order they happen."""
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            commands = [(name, self.commands[name]) for name in names if name in self.commands]
+            with formatter.section(title):
+                formatter.write_dl([(name, c.get_short_help_str(70)) for name, c in commands])
+
+
+@click.group(cls=Contents, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kfp-ci")
+def cli() -> None:
+    """CI/CD for machine-learning repositories that run on Kubeflow Pipelines.
+
+    From Dockerfiles to a served prediction: 'kfp-ci run --train --deploy' does
+    everything on this machine; every stage also runs alone, from the files that
+    the earlier ones left in build/.
+    """

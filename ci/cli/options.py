@@ -1,0 +1,95 @@
+"""The options that commands share, and what their values mean."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ci.console import Console
+from ci_tools.errors import ConfigError
+
+
+def stage(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options every stage has; the command gets a Workspace instead of them."""
+
+    @click.option(
+        "--repo",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        default=".",
+        help="The repository (default: here).",
+    )
+    @click.option("--build-dir", type=click.Path(path_type=Path), help="Default: REPO/build.")
+    @click.option(
+        "--env",
+        "environment",
+        default="local",
+        envvar="KFP_CI_ENVIRONMENT",
+        show_default=True,
+        help="The environment of ci.yaml to work in.",
+    )
+    @click.option("--dry-run", is_flag=True, help="Say what would happen; touch nothing.")
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+    @click.option("-q", "--quiet", is_flag=True, help="Only warnings, errors and the result.")
+    @functools.wraps(function)
+    def command(
+        *,
+        repo: Path,
+        build_dir: Path | None,
+        environment: str,
+        dry_run: bool,
+        as_json: bool,
+        quiet: bool,
+        **options: Any,
+    ) -> None:
+        from ci.workspace import Workspace
+
+        workspace = Workspace(
+            repository=repo.resolve(),
+            build=(build_dir or repo / "build").resolve(),
+            environment_name=environment,
+            dry_run=dry_run,
+            console=Console(quiet=quiet),
+        )
+        function(workspace, as_json=as_json, **options)
+
+    return command
+
+
+parameters = click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    envvar="KFP_CI_PARAMETERS",
+    help="A pipeline parameter; may be given again.",
+)
+LOCK = click.Path(path_type=Path)
+jobs = click.option("-j", "--jobs", type=click.IntRange(1), help="Images at once.")
+
+
+def parsed(given: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE pairs; a value is read as YAML, so that 3 is a number and x a string.
+
+    Raises ConfigError for one without a name or an equals sign.
+    """
+    import yaml
+
+    from ci_tools import yaml_safe
+
+    values: dict[str, Any] = {}
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"'{pair}' is no parameter", "Write it as -p NAME=VALUE")
+        try:
+            values[name] = yaml_safe.load(text)
+            json.dumps(values[name], allow_nan=False)
+        except (yaml.YAMLError, TypeError, ValueError):
+            values[name] = text  # not YAML, or what JSON has not, as a date: a plain string
+    return values
