@@ -57,6 +57,9 @@ class LockedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     config:     digest of the image's config, the id that was scanned.
     built:      False when the registry already had the key.
     tests:      "passed" or "none"; an image with failing tests is never here.
+    seconds: of this run's work on it, whatever that was.
+    timings: step -> seconds of the build that made the image; an image that was
+             found in the registry keeps those of the lock before.
     ingredients: what the key was made of, so that `explain` can tell a later one.
     """
 
@@ -71,6 +74,7 @@ class LockedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     tests: Literal["passed", "none"] = "none"
     built: bool = True
     seconds: float = 0.0
+    timings: dict[str, float] = {}
     created: str = ""
     ingredients: Ingredients | None = None
 
@@ -91,7 +95,11 @@ class FailedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Lock(Document, kw_only=True):
-    """images.lock.json: component -> digest. `failed` makes it unusable for pin."""
+    """images.lock.json: component -> digest. `failed` makes it unusable for pin.
+
+    shard: "1/4" for the first of four shards, "" for a whole lock.
+    plan:  `plan_id` of the plan that it was built from; "" in older locks.
+    """
 
     project: str
     environment: str
@@ -99,3 +107,5 @@ class Lock(Document, kw_only=True):
     components: dict[str, LockedImage]
     failed: dict[str, FailedImage] = {}
     seconds: float = 0.0
+    shard: str = ""
+    plan: str = ""

@@ -17,6 +17,8 @@ class PlannedComponent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     provisional: True when the key may change once an unknown base is resolved.
     state:   "built" (the registry holds the key), "missing", or "unknown"
              (a dry run asks nobody).
+    expected: seconds that its build is expected to take; 0 where it is built.
+    shard:   1..Plan.shards, None in a plan that is not divided.
     """
 
     name: str
@@ -33,12 +35,15 @@ class PlannedComponent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     state: Literal["built", "missing", "unknown"] = "unknown"
     digest: str | None = None
     reason: str = ""
+    expected: float = 0.0
+    shard: int | None = None
 
 
 class Plan(Document, kw_only=True):
-    """plan.json"""
+    """plan.json. shards: how many agents build it, each its own components."""
 
     project: str
     environment: str
     source: Source
     components: list[PlannedComponent]
+    shards: int = 1
