@@ -1,46 +1,59 @@
 """Stage `build`: build, test, scan and push what is missing, in parallel.
 
-An image starts as soon as the images it is built from are in the registry. A
-failure stops neither the others nor their results: the lock names what
-succeeded and what failed.
+An image starts as soon as the images it is built from are there. A failure
+stops neither the others nor their results: the lock names what succeeded and
+what failed.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from graphlib import TopologicalSorter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from ci import plan as planning
+from ci import schedule, verdicts
 from ci.console import counted
-from ci.image import ImageWork, Outcome, Session
+from ci.image import ImageWork
+from ci.schedule import Name, Task
+from ci.session import Session
 from ci.workspace import Workspace
-from ci_tools import process, storage
-from ci_tools.components import changes, keys
+from ci_tools import durations, process, storage
+from ci_tools.components import changes, graph, keys
 from ci_tools.documents import FailedImage, Ingredients, Lock, LockedImage, Plan, PlannedComponent
-from ci_tools.errors import MissingInputError, error_for
-from ci_tools.images import buildx
-from ci_tools.images.engine import Engine
+from ci_tools.errors import InterruptedRunError, MissingInputError, error_for
+from ci_tools.images import builders
 from ci_tools.images.registry import Registry
 from ci_tools.report import junit
 from ci_tools.scanner.trivy import Trivy
 
 FILE = "images.lock.json"
 JUNIT = Path("reports") / "images.xml"
+_PHASES = ("push", "check", "build", "present")  # in order of urgency within an image
 
 
-def build(workspace: Workspace, *, jobs: int | None = None) -> Lock:
+def build(
+    workspace: Workspace,
+    *,
+    jobs: int | None = None,
+    fail_fast: bool = False,
+    shard: tuple[int, int] | None = None,
+) -> Lock:
     """Bring every planned image into the registry, each with its verdict.
 
-    Reads plan.json; writes images.lock.json, and for each image a log, Trivy's
-    report, an SBOM and a JUnit suite. The lock is written whatever fails.
+    fail_fast: the first failure ends the run; what is under way is stopped.
+    shard:     only the components that the plan gives to shard i of N.
+
+    Reads plan.json; writes images.lock.json (of a shard: images.lock.i-of-N.json),
+    and for each image a log, Trivy's report, an SBOM and a JUnit suite. The lock
+    is written whatever fails.
 
     Returns the lock; `raise_failures` tells what its failures mean.
-    Raises MissingInputError when the repository changed since the plan;
-    EngineError, RegistryError or ToolError before anything starts.
+    Raises MissingInputError when the repository changed since the plan, or the
+    plan has other shards; EngineError, RegistryError or ToolError before anything
+    starts; InterruptedRunError on Ctrl-C, after the lock is written.
     """
     started = time.monotonic()
     plan = workspace.read(planning.FILE, Plan, made_by="plan")
@@ -49,41 +62,41 @@ def build(workspace: Workspace, *, jobs: int | None = None) -> Lock:
     session = _session(workspace, jobs, ingredients)
     # A stage that is run again finds what its first run pushed.
     planning.ask(session.registry, [one for one in plan.components if one.digest is None])
+    planned = {component.name: component for component in sharding.mine(plan, shard)}
+    session.parents = {
+        one.name: f"{session.registry.host}/{one.repository}@{one.digest}"
+        for one in plan.components
+        if one.digest and one.name not in planned
+    }
     if session.trivy.database_at_hand().due and session.trivy.database.problem:
         # Asked here, so that verdicts expire though nothing needs building.
         workspace.console.warn(session.trivy.database.problem)
-    planned = {component.name: component for component in plan.components}
     work = {name: ImageWork(session, component) for name, component in planned.items()}
-    if any(image.needs_engine() for image in work.values()):
-        buildx.check()
-        session.engine = Engine.connect()
+    if any(verdicts.kept(session, one) is None for one in planned.values()):
         if session.trivy.database.problem:
             workspace.console.event(session.trivy.database.problem)
-    outcomes: dict[str, Outcome] = {}
+    _connect(session, planned, work)
+    interrupted = False
     try:
-        with workspace.console.live():
-            _schedule(planned, work, outcomes, jobs)
-    finally:
-        lock = Lock(
-            project=plan.project,
-            environment=workspace.environment_name,
-            source=plan.source,
-            components={
-                name: outcome.image
-                for name, outcome in outcomes.items()
-                if isinstance(outcome.image, LockedImage)
-            },
-            failed={
-                name: outcome.image
-                for name, outcome in outcomes.items()
-                if isinstance(outcome.image, FailedImage)
-            },
-            seconds=round(time.monotonic() - started, 3),
+        _run(session, planned, work, jobs, fail_fast)
+    except KeyboardInterrupt:
+        interrupted = True
+    lock = _lock(workspace, plan, work, shard, time.monotonic() - started)
+    _write(workspace, lock, work, shard)
+    if interrupted:
+        raise InterruptedRunError(
+            f"interrupted; {len(lock.components)} of {counted(len(planned), 'image')} "
+            f"{'is' if len(lock.components) == 1 else 'are'} in the lock",
+            "Run the same command again: it goes on with the rest",
         )
-        workspace.write(FILE, lock)
-        junit.write(workspace.build / JUNIT, [outcomes[name].suite for name in sorted(outcomes)])
+    durations.record(workspace.home, lock)
     _warn_of_incomplete(workspace, lock)
     return lock
+
+
+def file_of(shard: tuple[int, int] | None) -> str:
+    """The name of a lock in the build directory."""
+    return FILE if shard is None else f"images.lock.{shard[0]}-of-{shard[1]}.json"
 
 
 def dry_run(workspace: Workspace) -> list[str]:
@@ -131,7 +144,6 @@ def _warn_of_incomplete(workspace: Workspace, lock: Lock) -> None:
 
 
 def _session(workspace: Workspace, jobs: int, ingredients: Mapping[str, Ingredients]) -> Session:
-    """What all images of one run share."""
     registry = Registry.of(workspace.registry)
     registry.ping()
     database = workspace.config.scan.database
@@ -142,6 +154,116 @@ def _session(workspace: Workspace, jobs: int, ingredients: Mapping[str, Ingredie
         previous=storage.read_if_there(workspace.build / FILE, Lock, made_by="build"),
         ingredients=ingredients,
     )
+
+
+def _connect(
+    session: Session, planned: Mapping[str, PlannedComponent], work: Mapping[str, ImageWork]
+) -> None:
+    """The builder, and whether a push would be taken: asked before the first long
+    build, and only where there is something to build."""
+    missing = [planned[name] for name, image in work.items() if image.missing]
+    if not missing:
+        return
+    components = session.workspace.components
+    session.builder = builders.in_use(
+        session.registry, needs_engine=any(components[one.name].test for one in missing)
+    )
+    for line in session.registry.preflight({one.repository for one in missing}):
+        session.workspace.console.event(line)
+
+
+def _run(
+    session: Session,
+    planned: Mapping[str, PlannedComponent],
+    work: Mapping[str, ImageWork],
+    jobs: int,
+    fail_fast: bool,
+) -> None:
+    """Every phase of every image, the longest chains of work first."""
+    parents = {name: [p for p in one.parents if p in planned] for name, one in planned.items()}
+    seconds = {name: one.expected for name, one in planned.items()}
+    longest = graph.critical(parents, seconds)
+    tasks: dict[Name, Task] = {}
+
+    def phase(name: str, phase: str, does: Callable[[], bool], after: Collection[Name]) -> None:
+        def watched() -> bool:
+            done = does()
+            if not done and fail_fast and not session.halted.is_set():
+                session.halted.set()
+                process.stop_all()
+            return done
+
+        # Of one image the later phase first, so that results land early.
+        rank = (-longest[name], _PHASES.index(phase), name)
+        tasks[Name(name, phase)] = Task(watched, after, rank)
+
+    for name, image in work.items():
+        above = {parent: work[parent] for parent in parents[name]}
+        if not image.missing:
+            phase(name, "present", image.present, ())
+            continue
+        built = [
+            # A parent's image is used the moment it exists, if the builder finds it there.
+            Name(p, "build" if session.builder and session.builder.local_parents else "push")
+            for p, one in above.items()
+            if one.missing
+        ]
+        phase(name, "build", partial(image.build, above), built)
+        phase(name, "check", image.check, [Name(name, "build")])
+        # Nothing is in the registry whose parent is not, with a verdict.
+        settled = [Name(p, "push" if one.missing else "present") for p, one in above.items()]
+        phase(name, "push", image.push, [Name(name, "check"), *settled])
+
+    def blocked(task: Name, causes: Sequence[Name]) -> None:
+        others = sorted({cause.image for cause in causes} - {task.image})
+        work[task.image].blocked(others)
+
+    def left() -> float:
+        return graph.remaining(
+            parents, {n: s for n, s in seconds.items() if work[n].outcome is None}, jobs
+        )
+
+    try:
+        with session.workspace.console.live(len(work), left):
+            schedule.run(tasks, jobs=jobs, blocked=blocked, halted=session.halted.is_set)
+    finally:
+        if session.builder is not None and not process.stopping():
+            session.builder.close()
+    if session.halted.is_set():
+        for image in work.values():
+            image.cancelled()
+
+
+def _lock(
+    workspace: Workspace,
+    plan: Plan,
+    work: Mapping[str, ImageWork],
+    shard: tuple[int, int] | None,
+    seconds: float,
+) -> Lock:
+    images = {name: one.outcome.image for name, one in work.items() if one.outcome is not None}
+    return Lock(
+        project=plan.project,
+        environment=workspace.environment_name,
+        source=plan.source,
+        components={n: one for n, one in images.items() if isinstance(one, LockedImage)},
+        failed={n: one for n, one in images.items() if isinstance(one, FailedImage)},
+        seconds=round(seconds, 3),
+        shard=f"{shard[0]}/{shard[1]}" if shard else "",
+        plan=plan_id(plan),
+    )
+
+
+def _write(
+    workspace: Workspace,
+    lock: Lock,
+    work: Mapping[str, ImageWork],
+    shard: tuple[int, int] | None,
+) -> None:
+    workspace.write(file_of(shard), lock)
+    suites = [work[name].outcome for name in sorted(work)]
+    name = JUNIT if shard is None else JUNIT.with_suffix(f".{shard[0]}-of-{shard[1]}.xml")
+    junit.write(workspace.build / name, [one.suite for one in suites if one is not None])
 
 
 def _check_unchanged(workspace: Workspace, plan: Plan) -> dict[str, Ingredients]:
@@ -167,30 +289,3 @@ def _check_unchanged(workspace: Workspace, plan: Plan) -> dict[str, Ingredients]
             f"{planning.FILE} is out of date ({what})", "Run 'python -m ci plan' again"
         )
     return made_of
-
-
-def _schedule(
-    planned: dict[str, PlannedComponent],
-    work: dict[str, ImageWork],
-    outcomes: dict[str, Outcome],
-    jobs: int,
-) -> None:
-    """Run every image's work, parents before children, `jobs` at once."""
-    order = TopologicalSorter({name: component.parents for name, component in planned.items()})
-    order.prepare()
-    running: dict[Future[Outcome], str] = {}
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        try:
-            while order.is_active():
-                for name in sorted(order.get_ready()):
-                    parents = {parent: outcomes[parent] for parent in planned[name].parents}
-                    running[pool.submit(work[name].run, parents)] = name
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    name = running.pop(future)
-                    outcomes[name] = future.result()
-                    order.done(name)
-        except BaseException:  # an interrupt: stop the children, keep what is done
-            pool.shutdown(wait=False, cancel_futures=True)
-            process.stop_all()
-            raise

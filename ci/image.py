@@ -1,56 +1,28 @@
-"""The steps of one image: build, test, scan, push, in this order, so that
-nothing bad is ever pushed; or only its verdict, where the registry has it."""
+"""The phases of one image: build, check (its tests, the scan), push, in this
+order, so that nothing bad ever gets a key; or only its verdict, where the
+registry has it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from ci.workspace import Workspace
-from ci_tools.documents import (
-    FailedImage,
-    Ingredients,
-    Lock,
-    LockedImage,
-    PlannedComponent,
-    Verdict,
-)
-from ci_tools.errors import (
-    CIError,
-    ConfigError,
-    EngineError,
-    ParentFailedError,
-    ScanFailedError,
-    ScanIncompleteError,
-)
-from ci_tools.images import buildx
-from ci_tools.images.engine import Engine
-from ci_tools.images.registry import Registry
+from ci import verdicts
+from ci.request import request_for
+from ci.session import Session
+from ci_tools.documents import FailedImage, LockedImage, PlannedComponent, Verdict
+from ci_tools.errors import CancelledError, CIError, EngineError, ParentFailedError
+from ci_tools.images import attempts, buildx, builders, progress
+from ci_tools.images.builders import Builder, Made
+from ci_tools.local import state
 from ci_tools.report import junit
-from ci_tools.scanner import gate
-from ci_tools.scanner.trivy import Trivy
 
-Step = Literal["parent", "build", "test", "scan", "push"]
-
-
-@dataclass
-class Session:
-    """What all images of one run share. engine: None while nobody needs one.
-
-    ingredients: component -> what its key is made of, for the lock.
-    """
-
-    workspace: Workspace
-    registry: Registry
-    trivy: Trivy
-    previous: Lock | None
-    ingredients: Mapping[str, Ingredients]
-    engine: Engine | None = None
+Step = Literal["parent", "cancelled", "build", "test", "scan", "push"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,7 +32,8 @@ class Outcome:
 
 
 class ImageWork:
-    """One image on its way into the lock."""
+    """One image on its way into the lock. A phase returns whether to go on; what
+    goes wrong with this image is kept as its outcome, never raised."""
 
     def __init__(self, session: Session, planned: PlannedComponent) -> None:
         self._session = session
@@ -70,206 +43,247 @@ class ImageWork:
         self._log = session.workspace.build / "logs" / f"{planned.name}.log"
         self._suite = junit.Suite(planned.name)
         self._step: Step = "parent"
+        self._made: Made | None = None
+        self._verdict: Verdict | None = None
+        self._timings: dict[str, float] = {}
+        self._left = float(self._component.timeout or self._workspace.config.build.timeout)
+        self.outcome: Outcome | None = None
 
-    def needs_engine(self) -> bool:
-        """Whether there is anything to build or to scan."""
-        return self._planned.digest is None or self._kept() is None
+    @property
+    def missing(self) -> bool:
+        """Whether the registry lacks the key, so that there is something to build."""
+        return self._planned.digest is None
 
-    def run(self, parents: Mapping[str, Outcome]) -> Outcome:
-        """All steps. What goes wrong with this image is returned, not raised."""
-        started = time.monotonic()
-        console = self._workspace.console
-        image: LockedImage | FailedImage
-        try:
-            references = self._references(parents)
-            image = self._present() if self._planned.digest else self._built(references)
-            image.ingredients = self._session.ingredients[self._planned.name]
-            image.seconds = round(time.monotonic() - started, 3)
-            console.event(f"{self._planned.name}: {_told(image)}")
-        except CIError as error:
-            log = error.log or (self._log if self._log.exists() else None)
-            image = FailedImage(
-                step=self._step,
-                message=error.what,
-                todo=error.todo,
-                exit_code=error.exit_code,
-                log=str(log or ""),
-                seconds=round(time.monotonic() - started, 3),
-            )
-            self._suite.failed(self._step, str(error))
-            console.error(str(error))
-        return Outcome(image, self._suite)
+    @property
+    def context(self) -> str | None:
+        """What a child's build may name before this image has its key, if anything."""
+        return self._made.context if self._made else None
 
-    def _references(self, parents: Mapping[str, Outcome]) -> dict[str, str]:
-        """Parent -> its image by digest. Raises ParentFailedError."""
-        failed = [name for name, one in parents.items() if isinstance(one.image, FailedImage)]
-        if failed:
-            raise ParentFailedError(
-                f"component '{self._planned.name}' was not built because "
-                f"{', '.join(failed)} failed",
-                f"Mend {', '.join(failed)}",
-            )
-        return {
-            name: one.image.reference
-            for name, one in parents.items()
-            if isinstance(one.image, LockedImage)
-        }
+    @property
+    def reference(self) -> str | None:
+        """The image by digest, once it is in the lock."""
+        image = self.outcome.image if self.outcome else None
+        return image.reference if isinstance(image, LockedImage) else None
 
-    def _kept(self) -> LockedImage | None:
-        """What the last lock says of this very image, while its verdict stands."""
-        previous = self._session.previous
-        kept = previous.components.get(self._planned.name) if previous else None
-        if kept is None or (kept.key, kept.digest) != (self._planned.key, self._planned.digest):
-            return None
-        trivy, build = self._session.trivy, self._workspace.build
-        database = trivy.database_at_hand()
-        if not gate.still_valid(kept.verdict, self._workspace.config.scan, trivy.version, database):
-            return None
-        files = (build / kept.verdict.report, build / kept.verdict.sbom)
-        return kept if all(path.is_file() for path in files) else None
+    # Phases, each in a thread of the schedule ----------------------------------
 
-    def _present(self) -> LockedImage:
+    def present(self) -> bool:
         """The image of a key that the registry has, with a verdict that stands."""
-        kept = self._kept()
+        return self._phase(self._present)
+
+    def build(self, parents: Mapping[str, ImageWork]) -> bool:
+        """parents: those of this run."""
+        return self._phase(lambda: self._build(parents))
+
+    def check(self) -> bool:
+        return self._phase(self._check)
+
+    def push(self) -> bool:
+        return self._phase(self._push)
+
+    def blocked(self, by: list[str]) -> None:
+        """It is not to be had, because those before it failed."""
+        if self.outcome is None:
+            self._step = "parent"
+            names = ", ".join(by)
+            self._failed(
+                ParentFailedError(
+                    f"component '{self._planned.name}' was not built because {names} failed",
+                    f"Mend {names}",
+                )
+            )
+
+    def cancelled(self) -> None:
+        """It was not begun or not ended, because another failed and that ends the run."""
+        if self.outcome is None:
+            self._step = "cancelled"
+            self._failed(
+                CancelledError(
+                    f"component '{self._planned.name}' was not built because another failed first",
+                    "Mend that one, or build without --fail-fast",
+                )
+            )
+
+    def _phase(self, does: Callable[[], object]) -> bool:
+        if self.outcome is not None:
+            return False
+        try:
+            does()
+        except CIError as error:
+            if self._session.halted.is_set():
+                self.cancelled()
+            else:
+                self._failed(error)
+            return False
+        return True
+
+    def _present(self) -> None:
+        kept = verdicts.kept(self._session, self._planned)
         if kept is not None:
             self._step = "scan"
-            self._refuse(kept.verdict)
+            verdicts.refuse(self._workspace, self._planned.name, kept.verdict)
             self._suite.passed("build", 0.0)
             kept.built = False
-            return kept
-        digest = self._planned.digest or ""
+            kept.seconds = 0.0
+            self._done(kept)
+            return
         self._log.unlink(missing_ok=True)
+        digest = self._planned.digest or ""
         with self._working("scan"):
-            reference = f"{self._session.registry.host}/{self._planned.repository}@{digest}"
-            image_id = self._engine.pull(reference, self._session.registry)
-            verdict = self._scan(image_id)
-        return self._locked(digest, image_id, verdict, built=False)
+            self._made = builders.present(
+                self._session.registry, self._planned.repository, digest
+            )
+            self._verdict = self._scan(self._made)
+        self._done(self._locked(digest, built=False))
 
-    def _built(self, parents: Mapping[str, str]) -> LockedImage:
-        planned, settings = self._planned, self._workspace.config.build
-        request = request_for(self._workspace, planned, parents)
+    def _build(self, parents: Mapping[str, ImageWork]) -> None:
+        planned = self._planned
+        images = {name: one.context or one.reference or "" for name, one in parents.items()}
         self._log.unlink(missing_ok=True)
         with self._working("build"):
-            image_id = buildx.build(request, timeout=settings.timeout, log=self._log)
-        declared = self._component.test
+            self._request = request_for(
+                self._workspace, planned, {**self._session.parents, **images}
+            )
+            self._made = self._persistently(
+                lambda: self._builder.build(planned.repository, self._request, self._watch())
+            )
+
+    def _check(self) -> None:
+        made, planned, declared = self._have(), self._planned, self._component.test
         if declared is not None:
             with self._working("test"):
-                self._engine.test(
-                    planned.name, image_id, declared, timeout=settings.timeout, log=self._log
-                )
+                self._builder.test(made, planned.name, declared, self._watch())
         elif planned.test_target is not None:
             with self._working("test"):
-                buildx.test(request, planned.test_target, timeout=settings.timeout, log=self._log)
+                buildx.test(self._request, planned.test_target, self._watch())
         with self._working("scan"):
-            verdict = self._scan(image_id)
-        with self._working("push"):
-            digest = self._engine.digest_pushed(
-                self._session.registry, planned.repository, planned.key, image_id
-            )
-        return self._locked(digest, image_id, verdict, built=True)
+            self._verdict = self._scan(made)
 
-    def _scan(self, image_id: str) -> Verdict:
-        """Scan, write report and SBOM, judge. Raises what the gate refuses."""
-        policy, trivy, build = (
-            self._workspace.config.scan,
-            self._session.trivy,
-            self._workspace.build,
-        )
-        report = Path("reports") / self._planned.name / "trivy.json"
-        sbom = report.with_name("sbom.cdx.json")
-        trivy.scan(image_id, build / report, timeout=policy.timeout, log=self._log)
-        trivy.sbom(build / report, build / sbom, log=self._log)
-        found = gate.read((build / report).read_bytes())
-        verdict = gate.judge(found, image_id, policy, trivy.version, trivy.database)
-        verdict.report, verdict.sbom = report.as_posix(), sbom.as_posix()
-        self._refuse(verdict)
-        return verdict
-
-    def _refuse(self, verdict: Verdict) -> None:
-        if verdict.status == "fail":
-            raise ScanFailedError(
-                f"component '{self._planned.name}' does not pass the scan: {verdict.reason}",
-                "Take the secret out, or update the package; the report tells all",
-                log=self._workspace.build / verdict.report,
+    def _push(self) -> None:
+        planned, made = self._planned, self._have()
+        with self._working("push"), self._alone():
+            pushed = self._persistently(
+                lambda: self._builder.push(made, planned.repository, planned.key)
             )
-        allowed = self._workspace.environment.allow_incomplete_scan
-        if verdict.status == "incomplete" and not allowed:
-            raise ScanIncompleteError(
-                f"component '{self._planned.name}' was not scanned completely: {verdict.reason}",
-                "Give scan.database in ci.yaml a mirror that answers",
+        if pushed.adopted:
+            # Of one key there is one image: another job was faster, so it is theirs
+            # that must pass.
+            self._workspace.console.event(
+                f"{planned.name}: another build of this key was faster, its image is taken"
             )
+            with self._working("scan"):
+                self._made = builders.present(
+                    self._session.registry, planned.repository, pushed.digest
+                )
+                self._verdict = self._scan(self._made)
+        self._done(self._locked(pushed.digest, built=not pushed.adopted))
 
-    def _locked(self, digest: str, image_id: str, verdict: Verdict, *, built: bool) -> LockedImage:
-        planned = self._planned
-        pushed = self._session.registry.image(planned.repository, digest)
+    # ----------------------------------------------------------------------------
+
+    def _scan(self, made: Made) -> Verdict:
+        return verdicts.scan(self._session, self._planned.name, made.subjects, self._log)
+
+    def _locked(self, digest: str, *, built: bool) -> LockedImage:
+        planned, verdict = self._planned, self._verdict
+        if verdict is None:
+            raise AssertionError("an image is locked after its scan")
+        pushed = self._session.registry.images(planned.repository, digest)
         tested = self._component.test is not None or planned.test_target is not None
         return LockedImage(
             repository=f"{self._session.registry.host}/{planned.repository}",
             digest=digest,
-            config=image_id,
+            config=next(iter(pushed.values())).config if len(pushed) == 1 else "",
             key=planned.key,
-            size=pushed.size if pushed else 0,
+            size=sum(image.size for image in pushed.values()),
             verdict=verdict,
             parents=planned.parents,
             bases=planned.bases,
             tests="passed" if tested else "none",
             built=built,
+            seconds=round(sum(self._timings.values()), 3),
+            timings=self._build_timings(),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            platforms={platform: image.config for platform, image in sorted(pushed.items())},
         )
 
+    def _build_timings(self) -> dict[str, float]:
+        """Step -> seconds of the build that made the image, be it an earlier one."""
+        if self.missing:
+            return {step: round(spent, 3) for step, spent in self._timings.items()}
+        previous = self._session.previous
+        kept = previous.components.get(self._planned.name) if previous else None
+        return kept.timings if kept is not None and kept.key == self._planned.key else {}
+
+    def _done(self, image: LockedImage) -> None:
+        image.ingredients = self._session.ingredients[self._planned.name]
+        self.outcome = Outcome(image, self._suite)
+        self._workspace.console.event(f"{self._planned.name}: {_told(image)}")
+        self._workspace.console.finished(self._planned.name, True)
+
+    def _failed(self, error: CIError) -> None:
+        log = error.log or (self._log if self._log.exists() else None)
+        image = FailedImage(
+            step=self._step,
+            message=error.what,
+            todo=error.todo,
+            exit_code=error.exit_code,
+            log=str(log or ""),
+            seconds=round(sum(self._timings.values()), 3),
+        )
+        self._suite.failed(self._step, str(error))
+        self.outcome = Outcome(image, self._suite)
+        self._workspace.console.error(str(error))
+        self._workspace.console.finished(self._planned.name, False)
+
+    def _persistently(self, action: Callable[[], T]) -> T:
+        return attempts.persistently(
+            action,
+            attempts=self._workspace.config.build.attempts,
+            told=lambda text: self._workspace.console.event(f"{self._planned.name}: {text}"),
+        )
+
+    def _watch(self) -> buildx.Watch:
+        """One budget of seconds for all that is built and tested of an image."""
+        spent = sum(self._timings.get(step, 0.0) for step in ("build", "test"))
+        console, name = self._workspace.console, self._planned.name
+        return buildx.Watch(
+            timeout=max(self._left - spent, 1.0),
+            log=self._log,
+            on_line=progress.Reader(lambda step: console.detail(name, step)),
+        )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other run on this machine pushes this key meanwhile: an embedded
+        registry has no immutable tags that would see to it."""
+        if not self._workspace.embedded:
+            yield
+            return
+        with state.locked(self._workspace.home, f"push-{self._planned.key[:2]}"):
+            yield
+
+    def _have(self) -> Made:
+        if self._made is None:
+            raise AssertionError("an image is checked and pushed after it is built")
+        return self._made
+
     @property
-    def _engine(self) -> Engine:
-        if self._session.engine is None:
-            raise EngineError("an engine is needed but none was connected", "Report this")
-        return self._session.engine
+    def _builder(self) -> Builder:
+        if self._session.builder is None:
+            raise EngineError("a builder is needed but none was connected", "Report this")
+        return self._session.builder
 
     @contextmanager
     def _working(self, step: Step) -> Iterator[None]:
         self._step = step
         started = time.monotonic()
-        with self._workspace.console.working(self._planned.name, step):
-            yield
-        self._suite.passed(step, time.monotonic() - started)
-
-
-def request_for(
-    workspace: Workspace, planned: PlannedComponent, parents: Mapping[str, str]
-) -> buildx.Request:
-    """What BuildKit is asked for. parents: component -> its image.
-
-    Raises ConfigError for a secret whose file is not there.
-    """
-    component = workspace.components[planned.name]
-    contexts = {reference: parents[name] for reference, name in component.parents.items()}
-    contexts |= {reference: image for reference, image in planned.bases.items() if image}
-    labels = {"kfp-ci.key": planned.key}
-    if workspace.source.commit:
-        labels["org.opencontainers.image.revision"] = workspace.source.commit
-    return buildx.Request(
-        name=planned.name,
-        dockerfile=workspace.repository / planned.dockerfile,
-        context=workspace.repository / planned.context,
-        tag=f"{workspace.registry.host}/{planned.repository}:{planned.key}",
-        target=planned.target,
-        args=component.args,
-        contexts=contexts,
-        labels=labels,
-        secrets=_secrets(workspace),
-    )
-
-
-def _secrets(workspace: Workspace) -> dict[str, Path]:
-    bundle = buildx.ca_bundle()
-    secrets = {buildx.CA_SECRET: bundle} if bundle else {}
-    for name, file in workspace.config.build.secrets.items():
-        path = Path(file).expanduser()
-        if not path.is_file() and not workspace.dry_run:
-            raise ConfigError(
-                f"ci.yaml: the file of build secret '{name}' is not there ({path})",
-                "Put it there, or mend build.secrets",
-            )
-        secrets[name] = path
-    return secrets
+        try:
+            with self._workspace.console.working(self._planned.name, step):
+                yield
+        finally:
+            spent = time.monotonic() - started
+            self._timings[step] = self._timings.get(step, 0.0) + spent
+        self._suite.passed(step, spent)
 
 
 def _told(image: LockedImage) -> str:

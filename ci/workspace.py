@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,28 @@ class Workspace:
     @cached_property
     def source(self) -> Source:
         return git.source(self.repository)
+
+    @cached_property
+    def epoch(self) -> int | None:
+        """The time that images are made to bear, in seconds since 1970: of the
+        commit, so that building it again gives the same bytes where the Dockerfile
+        allows. SOURCE_DATE_EPOCH comes first; None outside git.
+
+        Raises ConfigError for a SOURCE_DATE_EPOCH that is no number.
+        """
+        given = os.environ.get("SOURCE_DATE_EPOCH")
+        if not given:
+            return git.commit_time(self.repository)
+        if not given.isdecimal():
+            raise ConfigError(
+                f"SOURCE_DATE_EPOCH is '{given}', which is no number of seconds",
+                "Set it to seconds since 1970, or unset it",
+            )
+        return int(given)
+
+    @cached_property
+    def origin(self) -> str | None:
+        return git.origin(self.repository)
 
     @cached_property
     def components(self) -> dict[str, Component]:

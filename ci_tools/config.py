@@ -37,6 +37,7 @@ class Component(_Section):
     """Overrides for one component, found or not. Paths are relative to the repository.
 
     test: a command that is run in the built image instead of its `test` stage.
+    timeout: seconds for building and testing it; by default `build.timeout`.
     """
 
     dockerfile: str | None = None
@@ -44,10 +45,23 @@ class Component(_Section):
     target: str | None = None
     args: dict[str, str] = {}
     test: list[str] | None = None
+    timeout: Seconds | None = None
+
+
+class Cache(_Section):
+    """Layers kept in the registry, so that an agent without any need not make all
+    anew. repository: below the project's; on ECR its tags are mutable.
+    """
+
+    repository: Name = "cache"
 
 
 class Build(_Section):
     """jobs: images built at once (default: the processors).
+
+    timeout: seconds for building and testing one image.
+    attempts: how often a pull or push is tried that fails for a passing reason.
+    cache: keep layers in the registry, for agents that come without any.
 
     secrets: BuildKit secret id -> file on this machine. `ca-bundle`, this
     machine's CA bundle, is always offered; a secret never enters a key.
@@ -55,6 +69,8 @@ class Build(_Section):
 
     jobs: Annotated[int, Meta(ge=1)] | None = None
     timeout: Seconds = 3600
+    attempts: Annotated[int, Meta(ge=1, le=10)] = 4
+    cache: Cache | None = None
     secrets: dict[str, str] = {}
 
 

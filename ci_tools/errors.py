@@ -17,16 +17,20 @@ class CIError(Exception):
     what: one sentence, without a full stop: what is wrong.
     todo: one sentence: what to do next.
     log:  the file that holds the whole story, if there is one.
+    again: whether the same thing may well succeed when it is tried again.
     """
 
     exit_code = 1
     summary = "internal error (a defect of this tool: please report it)"
 
-    def __init__(self, what: str, todo: str, *, log: Path | None = None) -> None:
+    def __init__(
+        self, what: str, todo: str, *, log: Path | None = None, again: bool = False
+    ) -> None:
         super().__init__(what)
         self.what = what.rstrip(".")
         self.todo = todo.rstrip(".")
         self.log = log
+        self.again = again
 
     def __str__(self) -> str:
         text = f"{self.what}. {self.todo}."
@@ -132,6 +136,11 @@ class PushError(CIError):
 class ParentFailedError(CIError):
     exit_code = 25
     summary = "an image was not built because its parent failed"
+
+
+class CancelledError(CIError):
+    exit_code = 27
+    summary = "an image was not built because another failed first (--fail-fast)"
 
 
 # 30-39: pipelines --------------------------------------------------------------

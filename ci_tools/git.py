@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit, urlunsplit
 
 from ci_tools.documents import Source
 from ci_tools.errors import ToolError
@@ -51,6 +52,21 @@ def default_name(repository: Path) -> str:
     url = _git(repository, "config", "--get", "remote.origin.url")
     name = PurePosixPath((url or "").strip().rstrip("/").replace(":", "/")).name
     return name.removesuffix(".git") or repository.resolve().name
+
+
+def commit_time(repository: Path) -> int | None:
+    """When HEAD was committed, in seconds since 1970; None outside git."""
+    told = _git(repository, "log", "-1", "--format=%ct", "HEAD")
+    return int(told) if told and told.strip().isdigit() else None
+
+
+def origin(repository: Path) -> str | None:
+    """Where the repository comes from, without any credentials in the address."""
+    url = (_git(repository, "config", "--get", "remote.origin.url") or "").strip()
+    if "://" not in url:
+        return url or None  # a path, or user@host:path, where a user is no secret
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _git(repository: Path, *arguments: str) -> str | None:

@@ -39,6 +39,7 @@ class Component:
     target: str | None = None
     args: dict[str, str] = field(default_factory=dict)
     test: tuple[str, ...] | None = None
+    timeout: int | None = None
     parents: dict[str, str] = field(default_factory=dict)
     bases: tuple[str, ...] = ()
 
@@ -166,6 +167,7 @@ def _read(repository: Path, name: str, path: str, override: Override) -> Compone
         target=target,
         args=dict(override.args),
         test=tuple(override.test) if override.test is not None else None,
+        timeout=override.timeout,
     )
 
 

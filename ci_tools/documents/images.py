@@ -54,7 +54,9 @@ class LockedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One image in the registry, bound to the key it was built from.
 
     repository: registry host and path, without tag or digest.
-    config:     digest of the image's config, the id that was scanned.
+    config:     digest of the image's config, which is what was scanned; "" for
+                an index.
+    platforms:  platform -> config digest.
     built:      False when the registry already had the key.
     tests:      "passed" or "none"; an image with failing tests is never here.
     seconds: of this run's work on it, whatever that was.
@@ -77,6 +79,7 @@ class LockedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     timings: dict[str, float] = {}
     created: str = ""
     ingredients: Ingredients | None = None
+    platforms: dict[str, str] = {}
 
     @property
     def reference(self) -> str:
@@ -86,7 +89,7 @@ class LockedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class FailedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Why one image is not in the lock. step is the step that failed."""
 
-    step: Literal["parent", "build", "test", "scan", "push"]
+    step: Literal["parent", "cancelled", "build", "test", "scan", "push"]
     message: str
     todo: str
     exit_code: int

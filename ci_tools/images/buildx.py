@@ -10,9 +10,10 @@ import os
 import re
 import ssl
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,6 +21,7 @@ from ci_tools import process
 from ci_tools.errors import BuildError, EngineError, ImageTestError
 
 CA_SECRET = "ca-bundle"  # noqa: S105 - the id under which a Dockerfile mounts it
+_START = "Start Docker ('make run' installs and starts it on Debian), or set DOCKER_HOST"
 _INSTALL = "Install Docker with its buildx plugin ('make run' does it on Debian)"
 
 
@@ -27,27 +29,93 @@ _INSTALL = "Install Docker with its buildx plugin ('make run' does it on Debian)
 class Request:
     """One image to build.
 
-    tag:      the name it gets in the engine.
     contexts: reference in the Dockerfile -> pinned image that stands for it.
     secrets:  BuildKit secret id -> file.
+    options:  more of buildx' own, such as `--secret=` and `--ssh=`.
+    env:      variables for buildx, such as the values of secrets.
+    hidden:   values that no log may show.
+    epoch:    seconds since 1970 for every time in the image, so that the same
+              sources give the same bytes (https://reproducible-builds.org/specs/source-date-epoch/).
     """
 
     name: str
     dockerfile: Path
     context: Path
-    tag: str
     target: str | None = None
+    platforms: Sequence[str] = ()
     args: Mapping[str, str] = field(default_factory=dict)
     contexts: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Path] = field(default_factory=dict)
+    options: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    hidden: Sequence[str] = ()
+    epoch: int | None = None
+    cache_from: Sequence[str] = ()
+    cache_to: str | None = None
 
 
-def check() -> None:
-    """Raise EngineError unless `docker buildx` is there."""
+class Metadata(msgspec.Struct):
+    """What buildx says of an image it made (its `--metadata-file`).
+
+    digest: the manifest's or index', or in the engine's own store the config's,
+            which is what that engine calls the image's id.
+    config: the config's; "" for an index.
+    """
+
+    digest: str = msgspec.field(name="containerimage.digest")
+    config: str = msgspec.field(name="containerimage.config.digest", default="")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a build is watched: its seconds, its log, and who is told each line."""
+
+    timeout: float
+    log: Path
+    on_line: Callable[[str], None] | None = None
+
+
+class Driver(NamedTuple):
+    """The builder in use. containerd: whether the engine keeps images in containerd."""
+
+    name: str
+    containerd: bool = False
+
+    @property
+    def is_engine(self) -> bool:
+        return self.name == "docker"
+
+    @property
+    def exports_cache(self) -> bool:
+        """The engine's own store cannot (https://docs.docker.com/build/cache/backends/)."""
+        return not self.is_engine or self.containerd
+
+
+def driver() -> Driver:
+    """The driver of the builder that buildx would use (its own default, or
+    BUILDX_BUILDER, on the engine of DOCKER_HOST).
+
+    Raises EngineError where there is no buildx or no such builder.
+    """
     process.which("docker", todo=_INSTALL)
+    done = process.run(["docker", "buildx", "inspect"], timeout=60)
+    found = _DRIVER.search(done.output)
+    if found is not None:
+        containerd = found["name"] == "docker" and _CONTAINERD in done.output
+        return Driver(found["name"], containerd)
+    if "Cannot connect to the Docker daemon" in done.output:
+        raise EngineError("no Docker engine answers", _START)
     if not process.run(["docker", "buildx", "version"], timeout=30).ok:
         raise EngineError("this docker client has no buildx, so it cannot use BuildKit", _INSTALL)
+    raise EngineError(
+        f"the builder that buildx is set to cannot be used ({done.tail(1) or 'no answer'})",
+        "Look at 'docker buildx ls', and choose another with 'docker buildx use'",
+    )
+
+
+_DRIVER = re.compile(r"^Driver:[ \t]+(?P<name>\S+)", re.M)
+_CONTAINERD = "worker.containerd.namespace"  # a label that only containerd's worker has
 
 
 def ca_bundle() -> Path | None:
@@ -66,31 +134,34 @@ def ca_bundle() -> Path | None:
     return next((Path(path) for path in candidates if path and Path(path).is_file()), None)
 
 
-def build(request: Request, *, timeout: float, log: Path) -> str:
-    """Build an image into the engine; its image id (the config's digest).
+def build(request: Request, output: Sequence[str], watch: Watch) -> Metadata:
+    """Build an image. output: buildx' options that say where it goes.
 
-    Raises BuildError with BuildKit's own sentence, EngineError when the engine
-    is gone.
+    Returns what buildx wrote about it. Raises BuildError with BuildKit's own
+    sentence, EngineError when the engine is gone.
     """
     with tempfile.TemporaryDirectory(prefix="kfp-ci-") as scratch:
         metadata = Path(scratch) / "metadata.json"
-        command = [
-            *_command(request),
-            "--load",
-            f"--tag={request.tag}",
-            f"--metadata-file={metadata}",
-        ]
+        command = [*_command(request), *output, f"--metadata-file={metadata}"]
         if request.target:
             command.append(f"--target={request.target}")
-        done = process.run([*command, str(request.context)], timeout=timeout, log=log)
+        command += [f"--cache-from=type=registry,ref={ref}" for ref in request.cache_from]
+        if request.cache_to:
+            # As one manifest with OCI types: ECR takes no other
+            # (https://github.com/aws/containers-roadmap/issues/876).
+            command.append(
+                f"--cache-to=type=registry,ref={request.cache_to},mode=max,"
+                "image-manifest=true,oci-mediatypes=true,ignore-error=true"
+            )
+        done = _run(request, command, watch)
         if not done.ok:
-            raise _failed(request.name, "does not build", done, timeout, log, BuildError)
+            raise _failed(request.name, "does not build", done, watch, BuildError)
         # The file, not a log line: a digest read by regex is wrong on some
         # drivers (kbld#451).
-        return msgspec.json.decode(metadata.read_bytes(), type=_Metadata).config
+        return msgspec.json.decode(metadata.read_bytes(), type=Metadata)
 
 
-def test(request: Request, stage: str, *, timeout: float, log: Path) -> None:
+def test(request: Request, stage: str, watch: Watch) -> None:
     """Build the Dockerfile's test stage, which runs the image's own tests.
 
     Nothing is kept but BuildKit's cache, so unchanged tests are not run again.
@@ -98,9 +169,20 @@ def test(request: Request, stage: str, *, timeout: float, log: Path) -> None:
     Raises ImageTestError, EngineError.
     """
     command = [*_command(request), "--output=type=cacheonly", f"--target={stage}"]
-    done = process.run([*command, str(request.context)], timeout=timeout, log=log)
+    done = _run(request, command, watch)
     if not done.ok:
-        raise _failed(request.name, "has failing tests", done, timeout, log, ImageTestError)
+        raise _failed(request.name, "has failing tests", done, watch, ImageTestError)
+
+
+def _run(request: Request, command: Sequence[str], watch: Watch) -> process.Finished:
+    return process.run(
+        [*command, str(request.context)],
+        timeout=watch.timeout,
+        log=watch.log,
+        env=request.env,
+        secrets=request.hidden,
+        on_line=watch.on_line,
+    )
 
 
 def _command(request: Request) -> list[str]:
@@ -115,13 +197,19 @@ def _command(request: Request) -> list[str]:
         "--sbom=false",
         f"--file={request.dockerfile}",
     ]
-    command += _pairs("--build-arg", request.args)
+    if request.platforms:
+        command.append(f"--platform={','.join(request.platforms)}")
+    arguments = dict(request.args)
+    if request.epoch is not None:
+        arguments.setdefault("SOURCE_DATE_EPOCH", str(request.epoch))
+    command += _pairs("--build-arg", arguments)
     command += _pairs("--label", request.labels)
     command += [
         f"--build-context={reference}=docker-image://{image}"
         for reference, image in sorted(request.contexts.items())
     ]
     command += [f"--secret=id={name},src={path}" for name, path in sorted(request.secrets.items())]
+    command += request.options
     return command
 
 
@@ -140,15 +228,14 @@ def _failed(
     name: str,
     what: str,
     done: process.Finished,
-    timeout: float,
-    log: Path,
+    watch: Watch,
     kind: type[BuildError] | type[ImageTestError],
 ) -> BuildError | ImageTestError | EngineError:
     if done.returncode is None:
         return kind(
-            f"component '{name}' {what}: it took more than {timeout:.0f} s",
+            f"component '{name}' {what}: it took more than {watch.timeout:.0f} s",
             "Raise build.timeout in ci.yaml, or find what hangs in the log",
-            log=log,
+            log=watch.log,
         )
     if "Cannot connect to the Docker daemon" in done.output:
         return EngineError(f"the Docker engine went away while '{name}' was built", "Start it")
@@ -161,8 +248,4 @@ def _failed(
         reason, todo = "the disk is full", "Free some space: docker system prune"
     elif kind is ImageTestError:
         todo = "Read the test's output in the log and mend the component"
-    return kind(f"component '{name}' {what}{where} ({reason})", todo, log=log)
-
-
-class _Metadata(msgspec.Struct):
-    config: str = msgspec.field(name="containerimage.config.digest")
+    return kind(f"component '{name}' {what}{where} ({reason})", todo, log=watch.log)

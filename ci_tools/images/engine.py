@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ci_tools import process
-from ci_tools.errors import EngineError, ImageTestError, PushError, RegistryError
+from ci_tools.errors import EngineError, ImageTestError, RegistryError
 from ci_tools.images.registry import Registry
+from ci_tools.images.transient import transient
 
 if TYPE_CHECKING:
     import docker
@@ -52,36 +53,44 @@ class Engine:
             raise RegistryError(
                 f"{reference} cannot be pulled ({error.explanation or error})",
                 "Check the registry, or build again",
+                again=transient(str(error.explanation or error)),
             ) from error
 
-    def digest_pushed(self, registry: Registry, repository: str, tag: str, image_id: str) -> str:
-        """Push an image under a tag and read back, from the registry, what it is.
+    def push(
+        self, registry: Registry, repository: str, tag: str, image_id: str
+    ) -> tuple[str | None, str | None]:
+        """Push an image under a tag: what went wrong, if anything, in the engine's
+        words, and the digest that the engine says it pushed.
 
-        image_id: the image in the engine. The registry's manifest must name that
-        very config, so that what was scanned is what was pushed.
-
-        Returns the manifest's digest. Raises PushError, RegistryError.
+        image_id: the image in the engine, which keeps the tag's name for it.
         """
+        import docker
+
         name = f"{registry.host}/{repository}"
-        registry.ensure_repository(repository)
-        problem = self._push(image_id, name, tag, _login(registry))
-        if problem is not None:
-            raise PushError(
-                f"{name} could not be pushed ({problem})",
-                "Check that the registry is up, that the repository exists and that you may push",
-            )
-        pushed = registry.image(repository, tag)
-        if pushed is None:
-            raise PushError(f"{name}:{tag} is not in the registry after its push", "Push again")
-        if pushed.config != image_id:
-            raise PushError(
-                f"{name}:{tag} holds another image ({pushed.config}) than was built ({image_id})",
-                "Somebody pushed the same tag: make tags immutable, then build again",
-            )
-        return pushed.digest
+        digest = None
+        try:
+            self._client.images.get(image_id).tag(name, tag)
+            for line in self._client.images.push(
+                name, tag=tag, stream=True, decode=True, **_login(registry)
+            ):
+                if process.stopping():
+                    return "interrupted", None
+                if "error" in line:
+                    return str(line["error"]), None
+                digest = (line.get("aux") or {}).get("Digest", digest)
+        except docker.errors.APIError as error:
+            return str(error.explanation or error), None
+        return None, digest
+
+    def untag(self, tag: str) -> None:
+        """Take a name from an image, if it is there; the image keeps its others."""
+        import docker
+
+        with contextlib.suppress(docker.errors.APIError):
+            self._client.images.remove(tag, noprune=False)
 
     def test(
-        self, name: str, image_id: str, command: Sequence[str], *, timeout: float, log: Path
+        self, name: str, image_id: str, command: Sequence[str], timeout: float, log: Path
     ) -> None:
         """Run a declared test command in the built image, without a network.
 
@@ -122,21 +131,6 @@ class Engine:
                 todo,
                 log=log,
             )
-
-    def _push(self, image_id: str, name: str, tag: str, options: dict[str, Any]) -> str | None:
-        """None, or what the engine says went wrong."""
-        import docker
-
-        try:
-            self._client.images.get(image_id).tag(name, tag)
-            for line in self._client.images.push(
-                name, tag=tag, stream=True, decode=True, **options
-            ):
-                if "error" in line:
-                    return str(line["error"])
-        except docker.errors.APIError as error:
-            return str(error.explanation or error)
-        return None
 
 
 def _login(registry: Registry) -> dict[str, Any]:

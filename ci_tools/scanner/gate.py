@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -119,6 +120,20 @@ def judge(report: Report, image_id: str, policy: Scan, trivy: str, database: Dat
         policy=policy_hash(policy),
         counts=dict(sorted(counts.items())),
         reason=reason,
+    )
+
+
+def combined(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """The verdict on an image of several platforms, of which each has its own: the worst."""
+    order = ("fail", "incomplete", "pass")
+    platform, worst = min(verdicts.items(), key=lambda item: order.index(item[1].status))
+    if len(verdicts) == 1:
+        return worst
+    counts = sum((Counter(one.counts) for one in verdicts.values()), Counter())
+    return msgspec.structs.replace(
+        worst,
+        counts=dict(sorted(counts.items())),
+        reason=f"{platform}: {worst.reason}" if worst.reason else "",
     )
 
 

@@ -9,7 +9,7 @@ images share are analysed once a directory.
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
@@ -98,9 +98,23 @@ class Trivy:
         except (OSError, msgspec.MsgspecError) as error:
             return Database(problem=f"the vulnerability database is damaged ({error})")
 
-    def scan(self, image_id: str, report: Path, *, timeout: float, log: Path) -> None:
-        """Scan an image of the engine for vulnerabilities (where there is a
-        database) and secrets; write Trivy's JSON, with every package, to `report`.
+    def scan(
+        self,
+        image: str,
+        report: Path,
+        *,
+        source: str,
+        timeout: float,
+        log: Path,
+        platform: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Scan an image for vulnerabilities (where there is a database) and secrets;
+        write Trivy's JSON, with every package, to `report`.
+
+        source:   "docker", the engine, or "remote", a registry.
+        platform: which of an index; "" for the only one.
+        env:      the registry's credentials, as Trivy wants them.
         """
         scanners = "vuln,secret" if self.database.updated else "secret"
         report.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +124,8 @@ class Trivy:
                     self._program,
                     "image",
                     "--quiet",
-                    "--image-src=docker",
+                    f"--image-src={source}",
+                    *([f"--platform={platform}"] if platform else []),
                     f"--scanners={scanners}",
                     "--skip-db-update",
                     "--skip-java-db-update",
@@ -121,10 +136,11 @@ class Trivy:
                     f"--output={report}",
                     f"--cache-dir={cache}",
                     f"--timeout={int(timeout)}s",
-                    image_id,
+                    image,
                 ],
                 timeout=timeout + 30,
                 log=log,
+                env=env,
             )
         if not done.ok or not report.exists():
             report.unlink(missing_ok=True)

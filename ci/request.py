@@ -1,0 +1,98 @@
+"""What BuildKit is asked for, of a planned component."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ci.workspace import Workspace
+from ci_tools.documents import PlannedComponent
+from ci_tools.errors import ConfigError
+from ci_tools.images import buildx
+from ci_tools.images.buildx import Request
+
+_TAG_LENGTH = 128  # https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+
+
+def request_for(
+    workspace: Workspace, planned: PlannedComponent, parents: Mapping[str, str]
+) -> Request:
+    """parents: component -> its image, as BuildKit finds it.
+
+    Raises ConfigError for a secret that is not there.
+    """
+    component = workspace.components[planned.name]
+    contexts = {reference: parents[name] for reference, name in component.parents.items()}
+    contexts |= {reference: image for reference, image in planned.bases.items() if image}
+    reads, writes = _caches(workspace, planned.name)
+    return Request(
+        name=planned.name,
+        dockerfile=workspace.repository / planned.dockerfile,
+        context=workspace.repository / planned.context,
+        target=planned.target,
+        args=component.args,
+        contexts=contexts,
+        labels=_labels(workspace, planned),
+        secrets=_secrets(workspace),
+        epoch=workspace.epoch,
+        cache_from=reads,
+        cache_to=writes,
+    )
+
+
+def _labels(workspace: Workspace, planned: PlannedComponent) -> dict[str, str]:
+    """https://github.com/opencontainers/image-spec/blob/main/annotations.md"""
+    made = workspace.epoch if workspace.epoch is not None else int(time.time())
+    labels = {
+        "kfp-ci.key": planned.key,
+        "org.opencontainers.image.created": datetime.fromtimestamp(made, timezone.utc).isoformat(),
+    }
+    if workspace.source.commit:
+        labels["org.opencontainers.image.revision"] = workspace.source.commit
+    if workspace.origin:
+        labels["org.opencontainers.image.source"] = workspace.origin
+    return labels
+
+
+def cache_repository(workspace: Workspace) -> str | None:
+    """The repository that layers are kept in between machines, if that is wanted."""
+    cache = workspace.config.build.cache
+    return workspace.repository_of(cache.repository) if cache is not None else None
+
+
+def _caches(workspace: Workspace, component: str) -> tuple[list[str], str | None]:
+    """Where layers may be read from, and where they are written.
+
+    A branch reads main's and its own, and writes its own: nothing that a branch
+    built may end in an image of main.
+    """
+    repository = cache_repository(workspace)
+    if repository is None:
+        return [], None
+    main = f"{workspace.registry.host}/{repository}:{component}"
+    branch = workspace.branch_apart
+    if branch is None:
+        return [main], main
+    own = f"{workspace.registry.host}/{repository}:{_tag(component, branch)}"
+    return [own, main], own
+
+
+def _tag(component: str, branch: str) -> str:
+    return f"{component}--{re.sub(r'[^A-Za-z0-9_.-]+', '-', branch)}"[:_TAG_LENGTH]
+
+
+def _secrets(workspace: Workspace) -> dict[str, Path]:
+    bundle = buildx.ca_bundle()
+    secrets = {buildx.CA_SECRET: bundle} if bundle else {}
+    for name, file in workspace.config.build.secrets.items():
+        path = Path(file).expanduser()
+        if not path.is_file() and not workspace.dry_run:
+            raise ConfigError(
+                f"ci.yaml: the file of build secret '{name}' is not there ({path})",
+                "Put it there, or mend build.secrets",
+            )
+        secrets[name] = path
+    return secrets

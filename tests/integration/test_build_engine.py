@@ -1,0 +1,381 @@
+"""How a build runs: what waits for what, who is first, what is tried again, and
+what is left when it is stopped. Oracles: the registry through skopeo, and
+wrappers of `docker` and `trivy` for what was run and when.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from tests.integration.repositories import (
+    BASE,
+    Machine,
+    Repository,
+    Spy,
+    component,
+    git,
+    in_registry,
+    inspected,
+    run,
+    skopeo,
+)
+from tests.integration.test_scan import KEY_ID, SECRET
+
+pytestmark = pytest.mark.integration
+
+LEAK = f"[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n"
+
+
+def keys(repository: Repository) -> dict[str, str]:
+    return {one["name"]: one["key"] for one in repository.read("plan.json")["components"]}
+
+
+def spied(repository: Repository, spy: Spy) -> dict[str, str]:
+    return {"PATH": f"{spy.directory}:{repository.environment()['PATH']}"}
+
+
+def identities(repository: Repository) -> dict[str, Any]:
+    """What of a lock is not a time or a place."""
+    return {
+        name: {part: image[part] for part in
+               ("repository", "digest", "config", "platforms", "key", "size", "tests",
+                "parents", "bases", "ingredients")} | {"scan": image["verdict"]["status"]}
+        for name, image in repository.images.items()
+    }  # fmt: skip
+
+
+# What waits for what ----------------------------------------------------------------
+
+
+def test_a_child_is_built_while_its_parent_is_scanned(machine: Machine, tmp_path: Path) -> None:
+    repository = machine.repository(
+        tmp_path / "r",
+        component("base") | component("child", "FROM base\n" + run("busybox touch /more")),
+    )
+    repository.ci("plan").done()
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    real = shutil.which("trivy", path=repository.environment()["PATH"])
+    # Trivy waits, at the first scan, until the engine has the child: it comes only
+    # if nobody waits for Trivy.
+    (bin_ / "trivy").write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *--format=json*)\n'
+        f"  for i in $(seq 300); do [ -n \"$(docker image ls -q --filter "
+        f"label=kfp-ci.key={keys(repository)['child']})\" ] && break; sleep 0.1; done\n"
+        f"  [ $i -lt 300 ] || exit 1 ;;\nesac\nexec {real} \"$@\"\n"
+    )  # fmt: skip
+    (bin_ / "trivy").chmod(0o755)
+    path = f"{bin_}:{repository.environment()['PATH']}"
+    repository.ci("build", "--jobs", "2", env={"PATH": path}).done()
+    base, child = (inspected(repository.reference(name))["Layers"] for name in ("base", "child"))
+    assert child[: len(base)] == base
+    # The name that only this run gave them is gone again.
+    tags = [t for i in docker.from_env().images.list() for t in i.tags if repository.project in t]
+    assert tags
+    assert not [tag for tag in tags if ":run-" in tag]
+
+
+def test_a_child_of_a_refused_parent_is_in_no_registry(machine: Machine, tmp_path: Path) -> None:
+    """Its own scan would pass: it takes only a harmless file of the parent."""
+    child = "FROM scratch\nCOPY --from=base /bin/busybox /bin/busybox\n"
+    repository = machine.repository(
+        tmp_path / "r",
+        {
+            **component("base", BASE + "COPY credentials /root/.aws/\n", credentials=LEAK),
+            **component("child", child),
+            **component("good"),
+        },
+    )
+    repository.built().refused(22, "'base'", "also failed: child (parent)")
+    assert list(repository.images) == ["good"]
+    for name in ("base", "child"):
+        assert not in_registry(repository.tagged(name, keys(repository)[name]))
+
+
+def test_the_longest_chain_is_first(machine: Machine, tmp_path: Path, spy: Spy) -> None:
+    names = ["a", "b", "root", "z"]
+    files = {k: v for name in names for k, v in component(name).items()}
+    leaf = component("leaf", "FROM root\n" + run("busybox touch /leaf"))
+    repository = machine.repository(tmp_path / "r", {**files, **leaf})
+    repository.built().done()
+    # Another lock that tells what each took: the chain root -> leaf 3 + 9 seconds, z 10.
+    lock = repository.read("images.lock.json")
+    for name, seconds in {"a": 1, "b": 2, "root": 3, "leaf": 9, "z": 10}.items():
+        lock["components"][name]["timings"] = {"build": seconds}
+    (tmp_path / "timings.json").write_text(json.dumps(lock))
+    for name in names:
+        repository.write({f"components/{name}/Dockerfile": BASE + run("busybox touch /new")})
+    repository.ci("plan", "--timings", str(tmp_path / "timings.json")).done()
+    repository.ci("build", "--jobs", "1", env=spied(repository, spy)).done()
+    built = [call.rpartition("/components/")[2] for call in spy.builds]
+    assert built == ["root", "z", "leaf", "b", "a"]
+
+
+# Two at once -----------------------------------------------------------------------
+
+
+def test_two_jobs_that_build_one_key_end_with_one_image(machine: Machine, tmp_path: Path) -> None:
+    """Another commit is another label, so that the two images are not the same bytes."""
+    one = machine.repository(
+        tmp_path / "one", component("c") | component("d"), project=f"p-{uuid.uuid4().hex[:8]}"
+    )
+    two = Repository(tmp_path / "two", machine, one.config)
+    subprocess.run(["git", "clone", "--quiet", one.path, two.path], check=True)
+    two.commit()
+    for job in (one, two):
+        job.ci("plan").done()
+    assert keys(one) == keys(two)
+    jobs = [
+        subprocess.Popen(job.command("build"), cwd=job.path, env=job.environment(),
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for job in (one, two)
+    ]  # fmt: skip
+    said = [job.communicate(timeout=120)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], said
+    for name, image in one.images.items():
+        assert image["digest"] == two.images[name]["digest"]
+        assert inspected(one.tagged(name, image["key"]))["Digest"] == image["digest"]
+    assert sum(image["built"] for job in (one, two) for image in job.images.values()) == 2
+
+
+# What is tried again ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def refusing(registry: str, times: int, answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """The registry behind a proxy that refuses the first manifests which are pushed."""
+    host, _, port = registry.partition(":")
+    refused: list[bytes] = []
+
+    def serve(client: socket.socket) -> None:
+        with client, socket.create_connection((host, int(port))) as upstream:
+            threading.Thread(target=pump, args=(upstream, client), daemon=True).start()
+            with contextlib.suppress(OSError):
+                while data := client.recv(1 << 16):
+                    request = data.partition(b"\r\n")[0]
+                    manifest = request.startswith(b"PUT /v2/") and b"/manifests/" in request
+                    if manifest and len(refused) < times:
+                        refused.append(request)
+                        client.sendall(answer)
+                        return
+                    upstream.sendall(data)
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+
+    def accept(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, args=(server,), daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}", refused
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def response(status: str, code: str) -> bytes:
+    body = json.dumps({"errors": [{"code": code, "message": code.lower()}]}).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def behind(machine: Machine, path: Path, host: str) -> Repository:
+    where = {"dev": {"registry": {"host": host}, "allow_incomplete_scan": True}}
+    return machine.repository(path, component("one"), environments=where)
+
+
+def test_a_push_that_fails_for_a_passing_reason_is_tried_again(
+    machine: Machine, tmp_path: Path
+) -> None:
+    busy = response("429 Too Many Requests", "TOOMANYREQUESTS")
+    with refusing(machine.registry, 2, busy) as (host, refused):
+        repository = behind(machine, tmp_path / "r", host)
+        repository.ci("plan", "--env", "dev").done()
+        told = repository.ci("build", "--env", "dev").done().err
+        assert len(refused) == 2
+        assert "one: attempt 1 of 4 failed" in told
+        assert "one: attempt 2 of 4 failed" in told
+        image = repository.images["one"]
+    assert inspected(repository.tagged("one", image["key"]))["Digest"] == image["digest"]
+
+
+def test_a_push_that_is_forbidden_is_not(machine: Machine, tmp_path: Path) -> None:
+    denied = response("403 Forbidden", "DENIED")
+    with refusing(machine.registry, 99, denied) as (host, refused):
+        repository = behind(machine, tmp_path / "r", host)
+        repository.ci("plan", "--env", "dev").done()
+        repository.ci("build", "--env", "dev").refused(24, "denied")
+        assert len(refused) == 1
+
+
+def test_a_step_that_fails_is_not_tried_again(machine: Machine, tmp_path: Path, spy: Spy) -> None:
+    # Its output looks like a network's trouble.
+    script = "busybox echo 'dial tcp: i/o timeout'; busybox echo 503 Service Unavailable; exit 9"
+    repository = machine.repository(tmp_path / "r", component("one", BASE + run(script)))
+    repository.built(env=spied(repository, spy)).refused(20, "exit code: 9")
+    assert len(spy.builds) == 1
+
+
+# How it ends --------------------------------------------------------------------------
+
+
+def test_fail_fast_ends_the_run(machine: Machine, tmp_path: Path) -> None:
+    repository = machine.repository(
+        tmp_path / "r",
+        {
+            **component("bad", BASE + run("exit 3")),
+            **component("slow", BASE + run("busybox sleep 3000")),
+            **component("waiting", "FROM slow\n"),
+        },
+    )
+    answer = repository.built("--jobs", "2", "--fail-fast")
+    answer.refused(20, "'bad'", "also failed: slow (cancelled), waiting (cancelled)")
+    assert repository.failed["slow"]["exit_code"] == 27
+    assert repository.images == {}
+
+
+def test_an_image_has_a_time_of_its_own(machine: Machine, tmp_path: Path) -> None:
+    repository = machine.repository(
+        tmp_path / "r",
+        component("good") | component("slow", BASE + run("busybox sleep 3000")),
+        components={"slow": {"timeout": 3}},
+    )
+    repository.built().refused(20, "'slow'", "more than 3 s")
+    assert list(repository.images) == ["good"]
+
+
+def test_no_image_is_built_for_a_registry_that_takes_none(
+    machine: Machine, tmp_path: Path, spy: Spy
+) -> None:
+    port = free_port()
+    (tmp_path / "config.yml").write_text(
+        f"version: 0.1\nhttp: {{addr: '127.0.0.1:{port}'}}\nstorage:\n"
+        f"  filesystem: {{rootdirectory: {tmp_path}/data}}\n"
+        "  maintenance: {readonly: {enabled: true}}\n"
+    )
+    server = subprocess.Popen(
+        ["docker-registry", "serve", str(tmp_path / "config.yml")], stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(port)
+        repository = behind(machine, tmp_path / "r", f"127.0.0.1:{port}")
+        repository.ci("plan", "--env", "dev").done()
+        repository.ci("build", "--env", "dev", env=spied(repository, spy)).refused(24)
+        assert spy.builds == []
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_killed_at_any_moment_the_next_run_gives_the_same_lock(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """Killed, not asked to stop. What the cache has of a layer is what makes its
+    bytes, so it is not forgotten; the registry forgets the images each time."""
+    repository = machine.repository(
+        tmp_path / "r",
+        {
+            **component("base", BASE + run("busybox sleep 0.3; busybox echo 1 >/one")),
+            **component("left", "FROM base\n" + run("busybox sleep 0.3; busybox touch /left")),
+            **component("right", "FROM base\n" + run("busybox sleep 0.2; busybox touch /right")),
+            **component("alone", BASE + run("busybox sleep 0.4; busybox touch /alone")),
+        },
+    )
+    began = time.monotonic()
+    repository.built().done()
+    whole = time.monotonic() - began
+    undisturbed = identities(repository)
+    chance = random.Random(int(os.environ.get("KFP_CI_KILL_SEED", "20261124")))
+    landed = set()
+    for _ in range(int(os.environ.get("KFP_CI_KILLS", "3"))):
+        forget(repository, undisturbed)
+        repository.ci("plan").done()
+        child = subprocess.Popen(
+            repository.command("build"), cwd=repository.path, env=repository.environment(),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(chance.uniform(0.1, whole))
+        child.send_signal(signal.SIGKILL)
+        landed.add(child.wait())
+        repository.ci("build").done()
+        assert identities(repository) == undisturbed
+        assert not list(repository.build.glob(".*.json.*")) or repository.ci("plan").done()
+    assert landed <= {0, -signal.SIGKILL}
+
+
+def forget(repository: Repository, images: dict[str, Any]) -> None:
+    """The registry without these images, and no build directory."""
+    for name, image in images.items():
+        if in_registry(repository.tagged(name, image["key"])):
+            skopeo(
+                "delete", "--tls-verify=false", f"docker://{image['repository']}@{image['digest']}"
+            )
+    shutil.rmtree(repository.build)
+
+
+# What an image says of itself ----------------------------------------------------------
+
+
+def test_labels_and_the_time_of_the_commit(machine: Machine, tmp_path: Path) -> None:
+    repository = machine.repository(tmp_path / "r", component("one"))
+    git(repository.path, "remote", "add", "origin", "https://me:secret@git.example.com/team/ml.git")
+    repository.built().done()
+    committed = int(git(repository.path, "log", "-1", "--format=%ct"))
+    seen = inspected(repository.reference("one"))
+    when = datetime.fromtimestamp(committed, timezone.utc)
+    assert datetime.fromisoformat(seen["Created"].replace("Z", "+00:00")) == when
+    assert seen["Labels"] == {
+        "kfp-ci.key": repository.images["one"]["key"],
+        "org.opencontainers.image.created": when.isoformat(),
+        "org.opencontainers.image.revision": git(repository.path, "rev-parse", "HEAD").strip(),
+        "org.opencontainers.image.source": "https://git.example.com/team/ml.git",
+    }
+
+
+def test_a_cache_mount_is_kept_between_builds(machine: Machine, tmp_path: Path) -> None:
+    place = f"type=cache,id={uuid.uuid4().hex},target=/kept"
+    script = "busybox echo x >>/kept/seen; busybox wc -l </kept/seen >/count"
+    files = component("one", BASE + "COPY more.txt /\n" + run(script, place), **{"more.txt": "1"})
+    repository = machine.repository(tmp_path / "r", files)
+    repository.built().done()
+    repository.write({"components/one/more.txt": "2"})
+    repository.built().done()
+    image = repository.images["one"]["config"]
+    said = docker.from_env().containers.run(image, ["/bin/busybox", "cat", "/count"], remove=True)
+    assert said.strip() == b"2"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
