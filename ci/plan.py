@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timezone
+from pathlib import Path
 
+import msgspec
+
+from ci import forecast
 from ci.bases import behind, users
 from ci.console import counted
 from ci.workspace import Workspace
-from ci_tools import git, local
-from ci_tools.components import keys, templates
+from ci_tools import durations, git, local, storage
+from ci_tools.components import keys, shards, templates
 from ci_tools.components.templates import Template
-from ci_tools.documents import Plan, PlannedComponent
+from ci_tools.documents import Lock, Plan, PlannedComponent
+from ci_tools.errors import MissingInputError
 from ci_tools.images import bases
 from ci_tools.images.registry import Registry
 
 FILE = "plan.json"
-
-
+LOCK = "images.lock.json"  # of ci.build, which imports this module
 REFRESH = "'python -m ci bases refresh'"
 
 
-def plan(workspace: Workspace, *, drift: bool = True) -> Plan:
+class Division(msgspec.Struct, frozen=True):
+    """Into how many shards: exactly `shards`, or with None the fewest up to
+    `most` that take hardly longer than `most` would."""
+
+    shards: int | None
+    most: int = 8
+
+
+def plan(
+    workspace: Workspace,
+    *,
+    drift: bool = True,
+    division: Division | None = None,
+    timings: Sequence[Path] = (),
+    jobs: int | None = None,
+) -> Plan:
     """Find the components, compute their keys, and ask the registry which it has.
 
     A dry run asks nobody: every image's state is then "unknown", and a key
@@ -30,11 +52,15 @@ def plan(workspace: Workspace, *, drift: bool = True) -> Plan:
 
     drift: say which locked bases have moved since; that is asked while the keys
     are computed, and no registry that is away can fail the plan.
+    division: give every component a shard; None builds the plan on one agent.
+    timings: locks whose builds tell what to expect, the most trusted first.
+    jobs: images at once on an agent, as `build` will be told.
 
     Writes plan.json. Raises what discovery, keys, templates, bases and the
-    registry raise.
+    registry raise, and MissingInputError for a lock of `timings`.
     """
     components = workspace.components
+    known = [durations.of_lock(storage.read(path, Lock, made_by="build")) for path in timings]
     found = find_templates(workspace)
     used_by = {
         name: [template.path for template in found if name in template.components]
@@ -43,7 +69,7 @@ def plan(workspace: Workspace, *, drift: bool = True) -> Plan:
     locked = bases.locked(workspace.repository)
     pinned = _bases(workspace, locked)
     if workspace.dry_run or not drift:
-        return _planned(workspace, used_by, pinned)
+        return _finished(workspace, _planned(workspace, used_by, pinned), known, division, jobs)
     watched = {
         reference: digest
         for reference, digest in locked.items()
@@ -51,15 +77,15 @@ def plan(workspace: Workspace, *, drift: bool = True) -> Plan:
     }
     with ThreadPoolExecutor(max_workers=1) as pool:
         observed = pool.submit(bases.observe, watched, workspace.home)
-        result = _planned(workspace, used_by, pinned)
+        planned = _planned(workspace, used_by, pinned)
     for line in drift_lines(workspace, observed.result()):
         workspace.console.event(line)
-    return result
+    return _finished(workspace, planned, known, division, jobs)
 
 
 def _planned(
     workspace: Workspace, used_by: Mapping[str, list[str]], pinned: Mapping[str, str]
-) -> Plan:
+) -> list[PlannedComponent]:
     components = workspace.components
     computed = keys.compute(
         workspace.repository,
@@ -85,14 +111,57 @@ def _planned(
     ]
     if not workspace.dry_run:
         ask(Registry.of(workspace.registry), planned)
+    return planned
+
+
+def _finished(
+    workspace: Workspace,
+    planned: list[PlannedComponent],
+    known: Sequence[Mapping[str, float]],
+    division: Division | None,
+    jobs: int | None,
+) -> Plan:
+    """The plan with what to expect of each component, and its shard; written."""
+    last: dict[str, float] = {}
+    with suppress(MissingInputError):  # none, or of another version: an estimate less
+        last = durations.of_lock(workspace.read(LOCK, Lock, made_by="build"))
+    seconds = durations.expected(
+        [component.name for component in planned],
+        [*known, last, durations.stored(workspace.home, workspace.project)],
+    )
+    for component in planned:
+        built = component.state == "built"
+        component.expected = 0.0 if built else round(seconds[component.name], 3)
     result = Plan(
         project=workspace.project,
         environment=workspace.environment_name,
         source=workspace.source,
         components=planned,
     )
+    if division is not None:
+        at_once = jobs_at_once(workspace, jobs)
+        result.shards = division.shards or shards.fewest(planned, division.most, at_once)
+        assigned = shards.assign(planned, result.shards, at_once)
+        for component in planned:
+            component.shard = assigned[component.name]
     workspace.write(FILE, result)
     return result
+
+
+def plan_id(plan: Plan) -> str:
+    """What a plan is of: 64 hex over project, environment, commit and keys.
+
+    Locks of shards carry it, so that `merge` joins only what belongs together.
+    When or where it was made, what is built and who builds what do not count.
+    """
+    keys_ = sorted((component.name, component.key) for component in plan.components)
+    identity = (plan.project, plan.environment, plan.source.commit, keys_)
+    return hashlib.sha256(msgspec.json.encode(identity)).hexdigest()
+
+
+def jobs_at_once(workspace: Workspace, asked: int | None) -> int:
+    """Images at once: as asked, as ci.yaml says, or as many as processors."""
+    return asked or workspace.config.build.jobs or os.cpu_count() or 2
 
 
 def find_templates(workspace: Workspace) -> list[Template]:
@@ -108,15 +177,16 @@ def find_templates(workspace: Workspace) -> list[Template]:
     )
 
 
-def lines(result: Plan) -> list[str]:
-    """The plan for people, a line a component."""
+def lines(result: Plan, jobs: int) -> list[str]:
+    """The plan for people: a line a component, a line a shard, and how long it takes."""
     width = max((len(component.name) for component in result.components), default=0)
-    return [
+    listed = [
         f"{component.name:<{width}}  {component.key[:12]}{'~' if component.provisional else ' '}  "
         f"{component.state:<7}  {component.dockerfile}"
         + (f"  (from {', '.join(component.parents)})" if component.parents else "")
         for component in result.components
     ]
+    return [*listed, *forecast.shard_lines(result, jobs), forecast.summary(result, jobs)]
 
 
 def drift_lines(workspace: Workspace, observed: bases.Observed) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ci import build, compile, deploy, pin, plan, release, train, upload
+from ci import build, compile, deploy, forecast, pin, plan, release, train, upload
 from ci.console import counted
 from ci.summary import Summary
 from ci.workspace import Workspace
@@ -14,6 +15,7 @@ def run(
     workspace: Workspace,
     *,
     jobs: int | None = None,
+    fail_fast: bool = False,
     training: bool = False,
     pipelines: Sequence[str] = (),
     parameters: Mapping[str, object] | None = None,
@@ -21,6 +23,7 @@ def run(
 ) -> Summary:
     """All stages. A stage that fails ends the run; what the earlier ones made stays.
 
+    fail_fast:  the first image that fails ends the build.
     training:   also run the training tests: `pipelines`, or those of ci.yaml.
     deployment: also deploy the servables.
 
@@ -28,14 +31,16 @@ def run(
     """
     console = workspace.console
     console.stage("plan")
-    planned = plan.plan(workspace)
+    planned = plan.plan(workspace, jobs=jobs)
     missing = [component.name for component in planned.components if component.state == "missing"]
     console.event(
         f"{counted(len(planned.components), 'component')}, "
-        + (f"to build: {', '.join(missing)}" if missing else "nothing needs building")
+        + forecast.summary(planned, plan.jobs_at_once(workspace, jobs))
+        + (f": {', '.join(missing)}" if missing else "")
     )
     console.stage("build")
-    lock = build.build(workspace, jobs=jobs)
+    asked: dict[str, Any] = {"fail_fast": True} if fail_fast else {}
+    lock = build.build(workspace, jobs=jobs, **asked)
     build.raise_failures(lock)
     console.stage("pin")
     pins = pin.pin(workspace)

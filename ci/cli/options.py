@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from ci.console import Console
 from ci_tools.errors import ConfigError
+
+MOST_SHARDS = 256
 
 
 def stage(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,7 +73,30 @@ parameters = click.option(
     help="A pipeline parameter; may be given again.",
 )
 LOCK = click.Path(path_type=Path)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """`2/4` -> (2, 4): the second of four shards. Raises BadParameter."""
+    written = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
+    if written is None:
+        raise click.BadParameter(f"'{text}' is no shard; write 2/4 for the second of four")
+    number, count = int(written[1]), int(written[2])
+    if not 1 <= number <= count:
+        raise click.BadParameter(f"'{text}' is no shard; they are 1/{count} to {count}/{count}")
+    return number, count
+
+
+def shards(text: str) -> int | Literal["auto"]:
+    """How many shards: a number or `auto`. Raises BadParameter."""
+    if text == "auto":
+        return "auto"
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_SHARDS:
+        raise click.BadParameter(f"'{text}' is neither a number of 1 to {MOST_SHARDS} nor auto")
+    return int(text)
+
+
 jobs = click.option("-j", "--jobs", type=click.IntRange(1), help="Images at once.")
+fail_fast = click.option("--fail-fast", is_flag=True, help="Stop at the first image that fails.")
 
 
 def parsed(given: tuple[str, ...]) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import msgspec
 
+from ci.cli import options
 from ci.cli.group import cli
-from ci.cli.options import LOCK, jobs, parameters, parsed, stage
+from ci.cli.options import LOCK, fail_fast, jobs, parameters, parsed, stage
 from ci.cli.show import print_json, show, show_lines
 
 if TYPE_CHECKING:
@@ -21,13 +22,42 @@ if TYPE_CHECKING:
 @stage
 @click.option("--drift/--no-drift", default=True, help="Say which locked bases have moved.")
 @click.option("--against", type=LOCK, metavar="LOCK", help="List what differs from that lock.")
-def plan(workspace: Workspace, as_json: bool, drift: bool, against: Path | None) -> None:
+@click.option("--shards", type=options.shards, metavar="N|auto", help="Divide it among N agents.")
+@click.option(
+    "--max-shards",
+    type=click.IntRange(1, options.MOST_SHARDS),
+    default=8,
+    show_default=True,
+    help="At most so many with --shards auto.",
+)
+@click.option(
+    "--timings",
+    type=LOCK,
+    metavar="LOCK",
+    multiple=True,
+    help="A lock that tells how long images take; may be given again.",
+)
+@jobs
+def plan(
+    workspace: Workspace,
+    as_json: bool,
+    drift: bool,
+    against: Path | None,
+    shards: int | Literal["auto"] | None,
+    max_shards: int,
+    timings: tuple[Path, ...],
+    jobs: int | None,
+) -> None:
     """Find the components, key them, ask which are built."""
     from ci import plan as stage
 
-    result = stage.plan(workspace, drift=drift)
+    division = None
+    if shards is not None:
+        division = stage.Division(None if shards == "auto" else shards, max_shards)
+    result = stage.plan(workspace, drift=drift, division=division, timings=timings, jobs=jobs)
+    lines = stage.lines(result, stage.jobs_at_once(workspace, jobs))
     if against is None:
-        show(result, stage.lines(result), as_json)
+        show(result, lines, as_json)
         return
     from ci import explain as comparing
 
@@ -35,20 +65,30 @@ def plan(workspace: Workspace, as_json: bool, drift: bool, against: Path | None)
     if as_json:
         print_json({**msgspec.to_builtins(result), "against": compared})
     else:
-        show_lines([*stage.lines(result), *comparing.against_lines(compared)], as_json)
+        show_lines([*lines, *comparing.against_lines(compared)], as_json)
 
 
 @cli.command()
 @stage
 @jobs
-def build(workspace: Workspace, as_json: bool, jobs: int | None) -> None:
+@fail_fast
+@click.option("--shard", type=options.shard, metavar="I/N", help="Only that shard of the plan.")
+def build(
+    workspace: Workspace,
+    as_json: bool,
+    jobs: int | None,
+    fail_fast: bool,
+    shard: tuple[int, int] | None,
+) -> None:
     """Build, test, scan and push the missing images, in parallel."""
     from ci import build as stage
 
     if workspace.dry_run:
         show_lines(stage.dry_run(workspace), as_json)
         return
-    lock = stage.build(workspace, jobs=jobs)
+    asked: dict[str, Any] = {"fail_fast": fail_fast, "shard": shard}
+    asked = {name: value for name, value in asked.items() if value}
+    lock = stage.build(workspace, jobs=jobs, **asked)
     show(lock, [f"{name}  {image.reference}" for name, image in lock.components.items()], as_json)
     stage.raise_failures(lock)
 
@@ -144,6 +184,7 @@ def release(workspace: Workspace, as_json: bool) -> None:
 @cli.command()
 @stage
 @jobs
+@fail_fast
 @click.option("--train", "training", is_flag=True, help="Run the training tests.")
 @click.option("--pipeline", "pipelines", multiple=True, help="Train this one; may be given again.")
 @parameters
@@ -152,6 +193,7 @@ def run(
     workspace: Workspace,
     as_json: bool,
     jobs: int | None,
+    fail_fast: bool,
     training: bool,
     pipelines: tuple[str, ...],
     parameters: tuple[str, ...],
@@ -160,16 +202,16 @@ def run(
     """Every stage in order, and a summary."""
     from ci import run as stage
 
-    options: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "training": training or bool(pipelines),
         "pipelines": pipelines,
         "parameters": parsed(parameters),
         "deployment": deployment,
     }
     if workspace.dry_run:
-        show_lines(stage.dry_run(workspace, **options), as_json)
+        show_lines(stage.dry_run(workspace, **asked), as_json)
         return
-    summary = stage.run(workspace, jobs=jobs, **options)
+    summary = stage.run(workspace, jobs=jobs, fail_fast=fail_fast, **asked)
     if as_json:
         print_json(summary.as_json())
     else:
