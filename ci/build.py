@@ -7,7 +7,6 @@ what failed.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from ci.schedule import Name, Task
 from ci.session import Session
 from ci.workspace import Workspace
 from ci_tools import durations, process, storage
-from ci_tools.components import changes, graph, keys
+from ci_tools.components import changes, graph, keys, shards
 from ci_tools.documents import FailedImage, Ingredients, Lock, LockedImage, Plan, PlannedComponent
 from ci_tools.errors import InterruptedRunError, MissingInputError, error_for
 from ci_tools.images import builders
@@ -29,7 +28,7 @@ from ci_tools.images.registry import Registry
 from ci_tools.report import junit
 from ci_tools.scanner.trivy import Trivy
 
-FILE = "images.lock.json"
+FILE = planning.LOCK
 JUNIT = Path("reports") / "images.xml"
 _PHASES = ("push", "check", "build", "present")  # in order of urgency within an image
 
@@ -58,11 +57,11 @@ def build(
     started = time.monotonic()
     plan = workspace.read(planning.FILE, Plan, made_by="plan")
     ingredients = _check_unchanged(workspace, plan)
-    jobs = jobs or workspace.config.build.jobs or os.cpu_count() or 2
-    session = _session(workspace, jobs, ingredients)
+    jobs = planning.jobs_at_once(workspace, jobs)
+    session = _session(workspace, jobs, ingredients, shard)
     # A stage that is run again finds what its first run pushed.
     planning.ask(session.registry, [one for one in plan.components if one.digest is None])
-    planned = {component.name: component for component in sharding.mine(plan, shard)}
+    planned = {component.name: component for component in shards.members(plan, shard)}
     session.parents = {
         one.name: f"{session.registry.host}/{one.repository}@{one.digest}"
         for one in plan.components
@@ -143,7 +142,12 @@ def _warn_of_incomplete(workspace: Workspace, lock: Lock) -> None:
         )
 
 
-def _session(workspace: Workspace, jobs: int, ingredients: Mapping[str, Ingredients]) -> Session:
+def _session(
+    workspace: Workspace,
+    jobs: int,
+    ingredients: Mapping[str, Ingredients],
+    shard: tuple[int, int] | None,
+) -> Session:
     registry = Registry.of(workspace.registry)
     registry.ping()
     database = workspace.config.scan.database
@@ -151,7 +155,8 @@ def _session(workspace: Workspace, jobs: int, ingredients: Mapping[str, Ingredie
         workspace=workspace,
         registry=registry,
         trivy=Trivy(workspace.home / "trivy", workers=jobs, repository=database),
-        previous=storage.read_if_there(workspace.build / FILE, Lock, made_by="build"),
+        previous=storage.read_if_there(workspace.build / file_of(shard), Lock, made_by="build")
+        or storage.read_if_there(workspace.build / FILE, Lock, made_by="build"),
         ingredients=ingredients,
     )
 
@@ -250,7 +255,7 @@ def _lock(
         failed={n: one for n, one in images.items() if isinstance(one, FailedImage)},
         seconds=round(seconds, 3),
         shard=f"{shard[0]}/{shard[1]}" if shard else "",
-        plan=plan_id(plan),
+        plan=planning.plan_id(plan),
     )
 
 

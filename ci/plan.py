@@ -109,8 +109,16 @@ def _planned(
         )
         for name, component in components.items()
     ]
-    if not workspace.dry_run:
-        ask(Registry.of(workspace.registry), planned)
+    registry = None if workspace.dry_run else Registry.of(workspace.registry)
+    if registry is not None:
+        ask(registry, planned)
+    if workspace.branch_apart is not None:
+        # What main has, the branch uses; what it lacks, the branch has for itself.
+        own = [component for component in planned if component.digest is None]
+        for component in own:
+            component.repository = workspace.repository_of(component.name, apart=True)
+        if registry is not None:
+            ask(registry, own)
     return planned
 
 

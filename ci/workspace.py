@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -145,10 +146,31 @@ class Workspace:
             raise AssertionError("Workspace.environment always has a registry")
         return registry
 
-    def repository_of(self, component: str) -> str:
-        """The path of a component's images in the registry."""
-        prefix = f"{self.registry.prefix.strip('/')}/" if self.registry.prefix else ""
-        return f"{prefix}{self.project}/{component}"
+    def repository_of(self, component: str, *, apart: bool = False) -> str:
+        """The path of a component's images in the registry.
+
+        apart: of those that `branch_apart` builds.
+        """
+        branches = self.registry.branches
+        parts = [self.registry.prefix, branches.prefix if apart and branches else None]
+        return "/".join([*(part.strip("/") for part in parts if part), self.project, component])
+
+    @cached_property
+    def branch_apart(self) -> str | None:
+        """The branch, if its images are kept apart from main's; None if they are main's.
+
+        A pull request is one whatever its branch is called, for that name is its
+        author's; so is a checkout of which nobody knows the branch.
+        """
+        branches = self.registry.branches
+        if branches is None:
+            return None
+        branch = self.source.branch or "unknown"
+        change = os.environ.get("CHANGE_ID")  # Jenkins sets it for pull requests
+        if change:
+            return f"pr-{change}"
+        main = any(fnmatch.fnmatchcase(branch, pattern) for pattern in branches.main)
+        return None if main else branch
 
     def service_settings(self) -> PredictionService:
         """Raises ConfigError where the environment has no prediction service."""

@@ -116,16 +116,28 @@ class Pipelines(_Section):
     named: dict[Name, Pipeline] = {}
 
 
+class Branches(_Section):
+    """Keeps what branches and pull requests build apart from what main uses: they
+    look for images where main keeps its own, and push below `prefix`, which is
+    all that their credentials need allow. main: patterns of branches.
+    """
+
+    main: list[str] = ["main", "master"]
+    prefix: str = "branches"
+
+
 class Registry(_Section):
     """host: `127.0.0.1:5100` or `<account>.dkr.ecr.<region>.amazonaws.com`.
 
     prefix: path before the project's name, as in `prefix/project/component`.
     plain_http: for a registry without TLS; loopback ones need not say so.
+    branches: without it all branches share one repository a component.
     """
 
     host: str
     prefix: str | None = None
     plain_http: bool = False
+    branches: Branches | None = None
 
 
 class KubeflowServer(_Section):
