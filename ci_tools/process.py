@@ -1,27 +1,45 @@
-"""Child processes: no shell, a bounded time, a log, and nothing left running."""
+"""Child processes: no shell, a bounded time, a log, and nothing left running.
+
+On an interruption (`interrupt`, the handler of SIGINT, SIGTERM and SIGHUP) every
+child is gone within four seconds: its process group is asked to end, and killed
+when it has not done so after three.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ci_tools.errors import ToolError, WriteError
+from ci_tools.errors import ToolError
+from ci_tools.output import Log, Output
 
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 3.0  # between SIGTERM and SIGKILL
+_KILL_SECONDS = 0.5  # what the kernel gets to end what was killed
+_DRAIN_SECONDS = 0.5  # how long the end of a stopped child's output is waited for
+_LOOK_SECONDS = 0.5  # how often a thread that reads looks whether we are stopping
+_PIECE = 64 * 1024  # bytes
+
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
-_stopping = threading.Event()
+_stop_lock = threading.Lock()
+_stopping = False  # no Event: a signal's handler may come while its lock is held
+_interrupts: list[int] = []
+_holding = False  # the main thread is where an exception would lose a child
 
 
 class Finished(NamedTuple):
-    """returncode: None when the time ran out. output: both streams, mixed."""
+    """returncode: None when the time ran out. output: both streams, mixed; with a
+    log at most its first 64 KiB and last 1 MiB, for the log has all of it.
+    """
 
     returncode: int | None
     output: str
@@ -48,87 +66,221 @@ def run(
     *,
     timeout: float | None = None,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     log: Path | None = None,
     stdin: bytes | None = None,
     secrets: Iterable[str] = (),
+    on_line: Callable[[str], None] | None = None,
 ) -> Finished:
-    """Run a command to its end; its output also goes to `log`, appended.
+    """Run a command to its end.
 
-    env:     variables added to this process' own.
+    env:     variables added to this process' own; None takes one out.
     timeout: seconds; the whole process group is then stopped.
-    secrets: strings that are blanked out in output and log.
+    log:     every line is appended to it as it comes.
+    secrets: strings that are blanked out in output, log and lines.
+    on_line: called with every line, in the thread that called `run`.
 
     Raises ToolError when the program cannot be started, WriteError when the
-    log cannot be written. A non-zero exit is returned, not raised.
+    log cannot be written (the child is then stopped). A non-zero exit is
+    returned, not raised. Once we are stopping nothing is started: it is as if
+    the time had run out.
     """
-    name = Path(command[0]).name
+    arguments = [os.fspath(part) for part in command]
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with Output(log, on_line, secrets) as output:
+        output.head(f"$ {' '.join(arguments)}")
+        if _stopping:
+            return Finished(None, "")
+        child: subprocess.Popen[bytes] | None = None
+        try:
+            with _held():
+                child = _start(arguments, cwd, env, stdin is not None)
+                with _lock:
+                    _running.add(child)
+            if _stopping:  # since just now, so stop_all may not have seen it
+                _signal(child, signal.SIGKILL)
+            try:
+                _follow(child, stdin, output, deadline)
+                returncode: int | None = child.returncode
+            except subprocess.TimeoutExpired:
+                _end(child, output)
+                returncode = None
+            output.end()
+        except BaseException:  # Ctrl-C: what the child said so far belongs in the log
+            if child is not None:
+                try:
+                    with contextlib.suppress(Exception):
+                        _end(child, output)
+                        output.end()
+                finally:  # Ctrl-C only now
+                    _signal(child, signal.SIGKILL)
+            raise
+        finally:
+            if child is not None:
+                with _lock:
+                    _running.discard(child)
+                for pipe in filter(None, (child.stdin, child.stdout)):
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+        return Finished(returncode, output.text)
+
+
+def append(log: Path, text: str) -> None:
+    """Add to a log file, made when missing. Raises WriteError."""
+    with contextlib.closing(Log(log)) as file:
+        file.write(text if text.endswith("\n") else text + "\n")
+
+
+def stopping() -> bool:
+    """Whether we are about to end: whoever waits for something may give up."""
+    return _stopping
+
+
+def stop_all() -> None:
+    """Stop every child that `run` started; later ones are not started.
+
+    They are gone when it returns, whoever else is stopping them already.
+    """
+    global _stopping
+    _stopping = True
+    with _stop_lock:
+        with _lock:
+            children = list(_running)
+        _stop(children)
+
+
+def interrupt() -> int:
+    """To be called by the handler of a signal that ends us; how often it was.
+
+    The first time all children are being stopped and KeyboardInterrupt is
+    raised, in the main thread, which is where Python runs handlers. The second
+    time they are killed at once, and nothing is raised: what is being written
+    because of the first gets written.
+    """
+    global _stopping
+    _interrupts.append(1)
+    if len(_interrupts) == 1:
+        _stopping = True
+        threading.Thread(target=stop_all, daemon=True).start()
+        if not _holding:
+            raise KeyboardInterrupt
+    else:
+        for child in list(_running):  # no lock: the main thread may be in it
+            _signal(child, signal.SIGKILL)
+    return len(_interrupts)
+
+
+def _start(
+    arguments: list[str], cwd: Path | None, env: Mapping[str, str | None] | None, talks: bool
+) -> subprocess.Popen[bytes]:
+    variables = {**os.environ, **(env or {})}
     try:
-        child = subprocess.Popen(
-            [os.fspath(part) for part in command],
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        return subprocess.Popen(
+            arguments,
+            bufsize=0,
+            stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={name: value for name, value in variables.items() if value is not None},
             start_new_session=True,  # so that stop_all reaches grandchildren too
         )
     except OSError as error:
         raise ToolError(
-            f"the program '{name}' cannot be started ({error.strerror})",
+            f"the program '{Path(arguments[0]).name}' cannot be started ({error.strerror})",
             "Install it, or put it on PATH",
         ) from error
-    with _lock:
-        _running.add(child)
-    interrupted: BaseException | None = None
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    """In the main thread an interruption waits until the block's end: raised
+    between a child's start and its entry in our books it would leave it alone.
+    """
+    global _holding
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = len(_interrupts)
+    _holding = True
     try:
-        if _stopping.is_set():
-            _stop([child])
-        raw, _ = child.communicate(stdin, timeout=timeout)
-        returncode: int | None = child.returncode
-    except subprocess.TimeoutExpired:
-        raw, returncode = _stopped(child), None
-    except BaseException as error:  # Ctrl-C: what the child said so far belongs in the log
-        raw, returncode, interrupted = _stopped(child), None, error
+        yield
     finally:
-        with _lock:
-            _running.discard(child)
-    told = f"$ {' '.join(os.fspath(part) for part in command)}\n"
-    output = raw.decode("utf-8", "replace")
-    for secret in filter(None, secrets):
-        told, output = told.replace(secret, "***"), output.replace(secret, "***")
-    if log is not None:
-        append(log, told + output)
-    if interrupted is not None:
-        raise interrupted
-    return Finished(returncode, output)
+        _holding = False
+    if before == 0 and _interrupts:
+        raise KeyboardInterrupt
 
 
-def stop_all() -> None:
-    """Stop every child that `run` started; later ones stop at once."""
-    _stopping.set()
-    with _lock:
-        children = list(_running)
-    _stop(children)
+def _follow(
+    child: subprocess.Popen[bytes], stdin: bytes | None, output: Output, deadline: float | None
+) -> None:
+    """Pass on what a child says until it has ended.
+
+    Raises TimeoutExpired at the deadline, or when we are stopping and somebody
+    who fled the group still holds the pipe.
+    """
+    unsaid = memoryview(stdin or b"")
+    with selectors.DefaultSelector() as selector:
+        if child.stdout is not None and not child.stdout.closed:
+            selector.register(child.stdout, selectors.EVENT_READ)
+        if child.stdin is not None and not child.stdin.closed:
+            os.set_blocking(child.stdin.fileno(), False)
+            selector.register(child.stdin, selectors.EVENT_WRITE)
+        while selector.get_map():
+            for key, _ in selector.select(_patience(deadline)):
+                if key.fileobj is child.stdin:
+                    unsaid = _said(key.fd, unsaid)
+                    if not unsaid:
+                        selector.unregister(child.stdin)
+                        child.stdin.close()
+                elif data := os.read(key.fd, _PIECE):
+                    output.feed(data)
+                else:
+                    selector.unregister(key.fileobj)
+            deadline = _checked(child, deadline)
+    child.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
-def _stopped(child: subprocess.Popen[bytes]) -> bytes:
-    """Stop a child; what it wrote. A process that fled its group may hold the
-    pipe open for ever, so the end of the output is not waited for long.
+def _said(pipe: int, unsaid: memoryview) -> memoryview:
+    """Write what the pipe takes; what is left. Nobody has to listen."""
+    try:
+        return unsaid[os.write(pipe, unsaid[:_PIECE]) :]
+    except BlockingIOError:
+        return unsaid
+    except BrokenPipeError:
+        return unsaid[:0]
+
+
+def _patience(deadline: float | None) -> float:
+    left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+    return max(0.0, min(left, _LOOK_SECONDS))
+
+
+def _checked(child: subprocess.Popen[bytes], deadline: float | None) -> float | None:
+    """The deadline, which comes nearer once we are stopping. Raises TimeoutExpired."""
+    if _stopping:
+        last = time.monotonic() + _GRACE_SECONDS + _KILL_SECONDS
+        deadline = last if deadline is None else min(deadline, last)
+    if deadline is not None and time.monotonic() >= deadline:
+        raise subprocess.TimeoutExpired(child.args, 0)
+    return deadline
+
+
+def _end(child: subprocess.Popen[bytes], output: Output) -> None:
+    """Stop a child and pass on the rest of what it said. A process that fled its
+    group may hold the pipe open for ever, so that is not waited for long.
     """
     _stop([child])
-    try:
-        return child.communicate(timeout=_GRACE_SECONDS)[0]
-    except subprocess.TimeoutExpired as error:
-        return error.output or b""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        _follow(child, None, output, time.monotonic() + _DRAIN_SECONDS)
 
 
 def _stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
     """End the children's process groups, all at once: politely, then not."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
         for child in children:
             _signal(child, number)
-        until = time.monotonic() + _GRACE_SECONDS
+        until = time.monotonic() + seconds
         while any(_signal(child, 0) for child in children) and time.monotonic() < until:
             time.sleep(0.02)
 
@@ -141,16 +293,3 @@ def _signal(child: subprocess.Popen[bytes], number: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
-
-
-def append(log: Path, text: str) -> None:
-    """Add to a log file, made when missing. Raises WriteError."""
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as stream:
-            stream.write(text if text.endswith("\n") else text + "\n")
-    except OSError as error:
-        raise WriteError(
-            f"{log} could not be written ({error.strerror})",
-            "Free some disk space or mend the permissions, then run the stage again",
-        ) from error
