@@ -7,6 +7,7 @@ what failed.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -24,12 +25,14 @@ from ci_tools.components import changes, graph, keys, shards
 from ci_tools.documents import FailedImage, Ingredients, Lock, LockedImage, Plan, PlannedComponent
 from ci_tools.errors import InterruptedRunError, MissingInputError, error_for
 from ci_tools.images import builders
+from ci_tools.images.builders import Builder
 from ci_tools.images.registry import Registry
 from ci_tools.report import junit
 from ci_tools.scanner.trivy import Trivy
 
 FILE = planning.LOCK
 JUNIT = Path("reports") / "images.xml"
+_CLOSE_SECONDS = 1.0
 _PHASES = ("push", "check", "build", "present")  # in order of urgency within an image
 
 
@@ -232,11 +235,19 @@ def _run(
         with session.workspace.console.live(len(work), left):
             schedule.run(tasks, jobs=jobs, blocked=blocked, halted=session.halted.is_set)
     finally:
-        if session.builder is not None and not process.stopping():
-            session.builder.close()
+        _close(session.builder)
     if session.halted.is_set():
         for image in work.values():
             image.cancelled()
+
+
+def _close(builder: Builder | None) -> None:
+    """Let the builder forget what was only for this run; an engine that does not
+    answer must not keep us when we were told to stop."""
+    if builder is not None:
+        closing = threading.Thread(target=builder.close, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS if process.stopping() else None)
 
 
 def _lock(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -38,8 +39,15 @@ def persistently(action: Callable[[], T], *, attempts: int, told: Callable[[str]
         ),
         stop=tenacity.stop_after_attempt(attempts),
         wait=tenacity.wait_exponential_jitter(initial=_FIRST_SECONDS, max=_LONGEST_SECONDS),
-        sleep=process.pause,
+        sleep=_pause,
         before_sleep=tell,
         reraise=True,
     )
     return retrying(action)
+
+
+def _pause(seconds: float) -> None:
+    """Sleep, but not when we are about to end."""
+    until = time.monotonic() + seconds
+    while not process.stopping() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.1))
