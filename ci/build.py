@@ -23,7 +23,7 @@ from ci.workspace import Workspace
 from ci_tools import durations, process, storage
 from ci_tools.components import changes, graph, keys, shards
 from ci_tools.documents import FailedImage, Ingredients, Lock, LockedImage, Plan, PlannedComponent
-from ci_tools.errors import InterruptedRunError, MissingInputError, error_for
+from ci_tools.errors import CIError, InterruptedRunError, MissingInputError, error_for
 from ci_tools.images import builders
 from ci_tools.images.builders import Builder
 from ci_tools.images.registry import Registry
@@ -75,8 +75,8 @@ def build(
         workspace.console.warn(session.trivy.database.problem)
     work = {name: ImageWork(session, component) for name, component in planned.items()}
     if any(verdicts.kept(session, one) is None for one in planned.values()):
-        if session.trivy.database.problem:
-            workspace.console.event(session.trivy.database.problem)
+        # Fetched while the first images are built.
+        threading.Thread(target=partial(_fetch_database, session), daemon=True).start()
     _connect(session, planned, work)
     interrupted = False
     try:
@@ -239,6 +239,15 @@ def _run(
     if session.halted.is_set():
         for image in work.values():
             image.cancelled()
+
+
+def _fetch_database(session: Session) -> None:
+    try:
+        problem = session.trivy.database.problem
+    except CIError:
+        return  # the first scan meets it again, and tells
+    if problem:
+        session.workspace.console.event(problem)
 
 
 def _close(builder: Builder | None) -> None:

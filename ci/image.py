@@ -16,8 +16,9 @@ from ci.request import request_for
 from ci.session import Session
 from ci_tools.documents import FailedImage, LockedImage, PlannedComponent, Verdict
 from ci_tools.errors import CancelledError, CIError, EngineError, ParentFailedError
-from ci_tools.images import attempts, buildx, builders, progress
+from ci_tools.images import attempts, builders, buildx
 from ci_tools.images.builders import Builder, Made
+from ci_tools.images.progress import Progress
 from ci_tools.local import state
 from ci_tools.report import junit
 
@@ -130,9 +131,7 @@ class ImageWork:
         self._log.unlink(missing_ok=True)
         digest = self._planned.digest or ""
         with self._working("scan"):
-            self._made = builders.present(
-                self._session.registry, self._planned.repository, digest
-            )
+            self._made = builders.present(self._session.registry, self._planned.repository, digest)
             self._verdict = self._scan(self._made)
         self._done(self._locked(digest, built=False))
 
@@ -245,11 +244,17 @@ class ImageWork:
     def _watch(self) -> buildx.Watch:
         """One budget of seconds for all that is built and tested of an image."""
         spent = sum(self._timings.get(step, 0.0) for step in ("build", "test"))
-        console, name = self._workspace.console, self._planned.name
+        console, name, steps = self._workspace.console, self._planned.name, Progress()
+
+        def read(line: str) -> None:
+            step = steps.read(line)
+            if step is not None and step.total and not step.ended:
+                console.detail(name, step.label)
+
         return buildx.Watch(
             timeout=max(self._left - spent, 1.0),
             log=self._log,
-            on_line=progress.Reader(lambda step: console.detail(name, step)),
+            on_line=read,
         )
 
     @contextmanager

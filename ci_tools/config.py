@@ -126,6 +126,23 @@ class Branches(_Section):
     prefix: str = "branches"
 
 
+class Ecr(_Section):
+    """How a repository is made in ECR; one that is there stays as it is.
+
+    Tags are always immutable, and images tagged `release-*` never expire.
+    encryption: `AES256`, or the ARN of a KMS key.
+    untagged_days: days after which an image that no tag names is deleted.
+    expire_days: the same for the images of keys; without it they stay.
+    """
+
+    scan_on_push: bool = True
+    encryption: Annotated[
+        str, Meta(pattern=r"^(AES256|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/\S+)$")
+    ] = "AES256"
+    untagged_days: Annotated[int, Meta(ge=1)] = 14
+    expire_days: Annotated[int, Meta(ge=1)] | None = None
+
+
 class Registry(_Section):
     """host: `127.0.0.1:5100` or `<account>.dkr.ecr.<region>.amazonaws.com`.
 
@@ -138,6 +155,7 @@ class Registry(_Section):
     prefix: str | None = None
     plain_http: bool = False
     branches: Branches | None = None
+    ecr: Ecr = msgspec.field(default_factory=Ecr)
 
 
 class KubeflowServer(_Section):

@@ -12,7 +12,6 @@ import contextlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ci_tools.errors import EngineError, PushError

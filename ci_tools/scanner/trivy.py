@@ -9,6 +9,7 @@ images share are analysed once a directory.
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -51,6 +52,8 @@ class Trivy:
         self._program = process.which("trivy", todo=_INSTALL)
         self._home = home
         self._repository = repository
+        self._database: Database | None = None
+        self._fetching = threading.Lock()
         self._caches: queue.LifoQueue[Path] = queue.LifoQueue()
         for number in range(workers):
             self._caches.put(home / f"cache-{number}")
@@ -63,7 +66,7 @@ class Trivy:
         except msgspec.MsgspecError:
             raise ToolError("trivy does not tell its version", _INSTALL) from None
 
-    @cached_property
+    @property
     def database(self) -> Database:
         """Bring the database up to date, once a process; what is then at hand.
 
@@ -71,6 +74,12 @@ class Trivy:
         NextUpdate. A database that cannot be had is told, not raised: it is the
         environment that decides whether to go on.
         """
+        with self._fetching:
+            if self._database is None:
+                self._database = self._fetched()
+            return self._database
+
+    def _fetched(self) -> Database:
         command = [self._program, "image", "--download-db-only", "--cache-dir", str(self._home)]
         if self._repository:
             command += ["--db-repository", self._repository]

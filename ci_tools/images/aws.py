@@ -1,0 +1,56 @@
+"""AWS' refusals, as our own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ci_tools.errors import CIError, CredentialsError, RegistryError
+
+_REFUSED = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+
+
+@contextmanager
+def translated(
+    whom: str, permission: str, otherwise: type[CIError] = RegistryError
+) -> Iterator[None]:
+    """Turn botocore's exceptions into CredentialsError or `otherwise`.
+
+    whom: what was asked for what, as a sentence names it.
+    permission: the IAM action that the call needs.
+    """
+    from botocore import exceptions
+
+    try:
+        yield
+    except exceptions.ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        kind = CredentialsError if code in _REFUSED else otherwise
+        raise kind(f"{whom} refuses ({error})", f"Check that you may call {permission}") from error
+    except (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.CredentialRetrievalError,
+        exceptions.TokenRetrievalError,
+        exceptions.ProfileNotFound,
+    ) as error:
+        raise CredentialsError(
+            f"there are no AWS credentials for {whom} ({error})",
+            f"Set AWS_PROFILE, or run where a role that may call {permission} gives them",
+        ) from error
+    except exceptions.NoRegionError as error:
+        raise CredentialsError(
+            f"no AWS region is set for {whom}", "Set AWS_REGION, or name it by its ARN"
+        ) from error
+    except exceptions.BotoCoreError as error:
+        raise otherwise(f"{whom} does not answer ({error})", "Try again") from error
