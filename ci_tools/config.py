@@ -122,7 +122,7 @@ class Branches(_Section):
     all that their credentials need allow. main: patterns of branches.
     """
 
-    main: list[str] = ["main", "master"]
+    main: tuple[str, ...] = ("main", "master")
     prefix: str = "branches"
 
 

@@ -44,6 +44,7 @@ class Registry:
     ) -> None:
         """ecr: how repositories are made, where the host is Amazon's."""
         self.host = host
+        self.plain_http = plain_http or transport.loopback(host)
         self.ecr = Ecr(host, ecr) if Ecr.is_host(host) else None
         self._http = Transport(
             host,
