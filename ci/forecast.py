@@ -14,7 +14,7 @@ def summary(plan: Plan, jobs: int) -> str:
     """`6 to build, about 1 min 40 s with 2 at once`; of shards, the slowest counts."""
     missing = [component for component in plan.components if component.state != "built"]
     if not missing:
-        return "nothing to build"
+        return "nothing needs building"
     assigned = {component.name: component.shard or 1 for component in plan.components}
     seconds = shards.slowest(plan.components, assigned, jobs)
     divided = f" in {counted(plan.shards, 'shard')}" if plan.shards > 1 else ""

@@ -8,6 +8,7 @@ and a test keeps the two equal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -136,6 +137,17 @@ class PushError(CIError):
 class ParentFailedError(CIError):
     exit_code = 25
     summary = "an image was not built because its parent failed"
+
+    @classmethod
+    def of(cls, name: str, parents: Sequence[str]) -> ParentFailedError:
+        """Of component `name`, whose parents of those names failed."""
+        failed = ", ".join(parents)
+        return cls(f"component '{name}' was not built because {failed} failed", f"Mend {failed}")
+
+
+class MergeError(CIError):
+    exit_code = 26
+    summary = "two locks contradict each other"
 
 
 class CancelledError(CIError):

@@ -7,7 +7,7 @@ import click
 from ci import __version__
 
 SECTIONS = {
-    "Stages, in order": "plan build pin compile upload train deploy release".split(),
+    "Stages, in order": "plan build merge pin compile upload train deploy release".split(),
     "All of them": ["run"],
     "Why": ["explain"],
     "External base images": ["bases"],

@@ -95,6 +95,24 @@ def build(
 
 @cli.command()
 @stage
+@click.argument("locks", nargs=-1, type=LOCK, metavar="[LOCK]...")
+def merge(workspace: Workspace, as_json: bool, locks: tuple[Path, ...]) -> None:
+    """Join the locks of all shards into one.
+
+    LOCK: by default every images.lock.I-of-N.json of the build directory.
+    """
+    from ci import merge as stage
+
+    lock = stage.merge(workspace, locks)
+    if workspace.dry_run:
+        show_lines(stage.would(lock), as_json)
+        return
+    show(lock, [f"{name}  {image.reference}" for name, image in lock.components.items()], as_json)
+    stage.raise_failures(lock)
+
+
+@cli.command()
+@stage
 @click.option("--write", is_flag=True, help="Pin the repository's own templates too.")
 def pin(workspace: Workspace, as_json: bool, write: bool) -> None:
     """Put the digests into the component templates, all or none."""

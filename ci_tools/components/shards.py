@@ -103,6 +103,22 @@ def wall(components: Sequence[PlannedComponent], jobs: int) -> float:
     )
 
 
+def label(shard: tuple[int, int]) -> str:
+    """(1, 4) -> `1/4`: as in a lock and on the command line."""
+    return f"{shard[0]}/{shard[1]}"
+
+
+def file_of(shard: tuple[int, int] | None, file: str) -> str:
+    """A shard's own file: `images.lock.json` -> `images.lock.1-of-4.json`.
+
+    None is the whole: the name as it is. `file` may be a path.
+    """
+    if shard is None:
+        return file
+    stem, dot, extension = file.rpartition(".")
+    return f"{stem}.{shard[0]}-of-{shard[1]}{dot}{extension}"
+
+
 def members(plan: Plan, shard: tuple[int, int] | None) -> list[PlannedComponent]:
     """The components of shard (i, N), or all of them for None.
 

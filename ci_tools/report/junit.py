@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ci_tools.errors import MissingInputError
 from ci_tools.storage import write_bytes
 
 _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -29,29 +30,57 @@ class Suite:
 
 def write(path: Path, suites: Sequence[Suite]) -> None:
     """Write suites atomically. Raises WriteError."""
+    _write(path, [_element(suite) for suite in suites])
+
+
+def join(path: Path, sources: Sequence[Path], instead: Sequence[Suite] = ()) -> None:
+    """Write one report of several, atomically, its suites by name.
+
+    instead: suites to have in place of those of the same name. Of equal names in
+    the sources the first counts.
+
+    Raises MissingInputError for a source that cannot be read, WriteError.
+    """
+    suites = {_clean(suite.name): _element(suite) for suite in instead}
+    for source in sources:
+        try:
+            root = ET.fromstring(source.read_bytes())  # noqa: S314 - this module wrote it
+        except (OSError, ET.ParseError) as error:
+            raise MissingInputError(
+                f"{source} cannot be read ({error})", "Run 'python -m ci build' for its shard again"
+            ) from error
+        for suite in root.iter("testsuite"):
+            suites.setdefault(suite.get("name", ""), suite)
+    _write(path, [suites[name] for name in sorted(suites)])
+
+
+def _write(path: Path, suites: Sequence[ET.Element]) -> None:
     root = ET.Element("testsuites")
-    for suite in suites:
-        failures = [case for case in suite.cases if case[2] is not None]
-        element = ET.SubElement(
-            root,
-            "testsuite",
-            name=_clean(suite.name),
-            tests=str(len(suite.cases)),
-            failures=str(len(failures)),
-            time=f"{sum(case[1] for case in suite.cases):.3f}",
-        )
-        for name, seconds, message in suite.cases:
-            case = ET.SubElement(
-                element,
-                "testcase",
-                classname=_clean(suite.name),
-                name=_clean(name),
-                time=f"{seconds:.3f}",
-            )
-            if message is not None:
-                ET.SubElement(case, "failure", message=_clean(message)).text = _clean(message)
+    root.extend(suites)
     ET.indent(root)
     write_bytes(path, ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
+
+
+def _element(suite: Suite) -> ET.Element:
+    failures = [case for case in suite.cases if case[2] is not None]
+    element = ET.Element(
+        "testsuite",
+        name=_clean(suite.name),
+        tests=str(len(suite.cases)),
+        failures=str(len(failures)),
+        time=f"{sum(case[1] for case in suite.cases):.3f}",
+    )
+    for name, seconds, message in suite.cases:
+        case = ET.SubElement(
+            element,
+            "testcase",
+            classname=_clean(suite.name),
+            name=_clean(name),
+            time=f"{seconds:.3f}",
+        )
+        if message is not None:
+            ET.SubElement(case, "failure", message=_clean(message)).text = _clean(message)
+    return element
 
 
 def _clean(text: str) -> str:

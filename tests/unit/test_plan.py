@@ -169,7 +169,7 @@ def test_a_plan_in_words() -> None:
     one = plan_of(planned("a", expected=100.0), planned("b", state="built"))
     assert forecast.summary(one, 8) == "1 to build, about 1 min 40 s"
     assert forecast.shard_lines(one, 8) == []
-    assert forecast.summary(plan_of(planned("b", state="built")), 8) == "nothing to build"
+    assert forecast.summary(plan_of(planned("b", state="built")), 8) == "nothing needs building"
     unknown = plan_of(planned("a", expected=1.0, state="unknown"))
     assert forecast.summary(unknown, 1) == "at most 1 to build, about 1 s"
 
