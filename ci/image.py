@@ -240,8 +240,12 @@ def request_for(
     Raises ConfigError for a secret whose file is not there.
     """
     component = workspace.components[planned.name]
-    contexts = {reference: parents[name] for reference, name in component.parents.items()}
-    contexts |= {reference: image for reference, image in planned.bases.items() if image}
+    pinned = {reference: parents[name] for reference, name in component.parents.items()}
+    pinned |= {reference: image for reference, image in planned.bases.items() if image}
+    args = component.args | component.predefined
+    if component.syntax in pinned:
+        # The directive cannot be given a digest; this argument comes before it.
+        args |= {"BUILDKIT_SYNTAX": pinned[component.syntax]}
     labels = {"kfp-ci.key": planned.key}
     if workspace.source.commit:
         labels["org.opencontainers.image.revision"] = workspace.source.commit
@@ -251,8 +255,8 @@ def request_for(
         context=workspace.repository / planned.context,
         tag=f"{workspace.registry.host}/{planned.repository}:{planned.key}",
         target=planned.target,
-        args=component.args,
-        contexts=contexts,
+        args=args,
+        contexts={name: pinned[name] for name in component.images if name in pinned},
         labels=labels,
         secrets=_secrets(workspace),
     )

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
-from ci.bases import behind, users
+from ci.bases import behind, resolve, users
 from ci.console import counted
 from ci.workspace import Workspace
 from ci_tools import git, local
 from ci_tools.components import keys, templates
+from ci_tools.components.discovery import Component
 from ci_tools.components.templates import Template
 from ci_tools.documents import Plan, PlannedComponent
 from ci_tools.images import bases
@@ -40,6 +41,8 @@ def plan(workspace: Workspace, *, drift: bool = True) -> Plan:
         name: [template.path for template in found if name in template.components]
         for name in components
     }
+    for line in remarks(components):
+        workspace.console.event(line)
     locked = bases.locked(workspace.repository)
     pinned = _bases(workspace, locked)
     if workspace.dry_run or not drift:
@@ -77,6 +80,7 @@ def _planned(
             bases={reference: pinned.get(reference) for reference in component.bases},
             templates=used_by[name],
             target=component.target,
+            platforms=list(component.platforms),
             test_target=component.test_target,
             repository=workspace.repository_of(name),
             reason="a dry run asks no registry" if workspace.dry_run else "",
@@ -106,6 +110,23 @@ def find_templates(workspace: Workspace) -> list[Template]:
         workspace.project,
         pipelines.allow_images,
     )
+
+
+def remarks(components: Mapping[str, Component]) -> list[str]:
+    """What of the components is in no key though it looks so, a line each."""
+    said: list[str] = []
+    for component in components.values():
+        for name in component.unused_args:
+            said.append(
+                f"{component.name}: no ARG of {component.dockerfile} is called '{name}': "
+                "the build argument of ci.yaml is left out"
+            )
+        for url in component.remotes:
+            said.append(
+                f"{component.name}: {component.dockerfile} adds {url}, whose content is in no key: "
+                "give ADD a --checksum, or a git URL its whole commit"
+            )
+    return said
 
 
 def lines(result: Plan) -> list[str]:
@@ -159,7 +180,7 @@ def _bases(workspace: Workspace, locked: Mapping[str, str]) -> dict[str, str]:
     missing = [reference for reference in wanted if reference not in found]
     if missing:
         with workspace.console.working(bases.FILE, f"asking for {', '.join(missing)}"):
-            for reference, digest in bases.resolve(missing).items():
+            for reference, digest in resolve(workspace.components, missing).items():
                 found[reference] = bases.pinned(reference, digest)
         workspace.console.event(
             f"not in {bases.FILE}: {', '.join(missing)}: run {REFRESH} and commit it"

@@ -38,8 +38,10 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class PlannedComponent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One image to be had. Paths are relative to the repository, with `/`.
 
-    parents: sibling components named by FROM, COPY --from or RUN --mount=from.
+    parents: sibling components named by FROM, COPY --from, RUN --mount=from or
+             `# syntax=`, in a stage that the build reaches.
     bases:   external references -> image by digest, or None where it is not known.
+    platforms: what the image is built for, sorted.
     provisional: True when the key may change once an unknown base is resolved.
     state:   "built" (the registry holds the key), "missing", or "unknown"
              (a dry run asks nobody).
@@ -54,6 +56,7 @@ class PlannedComponent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     target: str | None = None
     test_target: str | None = None
     bases: dict[str, str | None] = {}
+    platforms: list[str] = []
     repository: str = ""
     provisional: bool = False
     state: Literal["built", "missing", "unknown"] = "unknown"
@@ -98,7 +101,10 @@ class Ingredients(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     dockerfile: hash of the Dockerfile's bytes.
     files:      path in the context -> "type:hash"; where depth is set, what lies
                 deeper than that is one entry a directory, whose path ends in `/`.
-    args:       build arguments, target and platform: as the build gets them.
+    args:       build arguments, target and platforms: as the build gets them.
+                platform: as `linux/amd64`; several with commas, sorted.
+    syntax:     reference of the Dockerfile's frontend, None for the engine's own;
+                it is among parents or bases too.
     parents:    sibling reference as written -> the sibling's key.
     bases:      external reference as written -> digest, None where not known.
     """
@@ -108,6 +114,7 @@ class Ingredients(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     files: dict[str, str]
     platform: str
     target: str | None = None
+    syntax: str | None = None
     args: dict[str, str] = {}
     parents: dict[str, str] = {}
     bases: dict[str, str | None] = {}
