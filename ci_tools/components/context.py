@@ -69,17 +69,20 @@ def paths(context: Path, dockerfile: Path) -> Iterator[str]:
 def check_outputs(context: Path, dockerfile: Path, outputs: Path) -> None:
     """Refuse a context that would be sent what this tool itself writes.
 
-    outputs: the directory where the stages' files go, there or not: a key must
-    not change because a stage has run.
+    outputs: the real path of the directory where the stages' files go, there or
+    not: a key must not change because a stage has run.
 
     Raises ConfigError with the line to add, and as `paths` for the ignore file.
     """
-    if not outputs.is_relative_to(context):
+    real = context.resolve()
+    if not outputs.is_relative_to(real):
         return
-    folder = outputs.relative_to(context).as_posix()
+    folder = outputs.relative_to(real)
     ignore = _ignore(context, dockerfile)
-    if any(not ignore.ignores(f"{folder}/{name}") for name in ("plan.json", "logs/x.log")):
-        raise _unstable(f"{outputs}, where this tool writes,", folder)
+    if any(not ignore.ignores((folder / name).as_posix()) for name in ("plan.json", "logs/x.log")):
+        # A context that is the directory itself has no line that names it.
+        line = folder.as_posix() if folder.parts else "**"
+        raise _unstable(f"{outputs}, where this tool writes,", line)
 
 
 def ignore_file(context: Path, dockerfile: Path) -> Path | None:

@@ -23,7 +23,7 @@ from ci_tools.documents import Ingredients
 # Raise it when the ingredients change: every key then changes at once. 2: the frontend
 # counts, arguments that no ARG uses and stages that no build reaches do not.
 _RECIPE = 2
-_OUTPUTS = "build"  # where the stages write unless told otherwise
+OUTPUTS = "build"  # where the stages write unless told otherwise
 
 
 class Keyed(NamedTuple):
@@ -83,7 +83,7 @@ def ingredients(
     context that is sent `.git` or what the stages write.
     """
     folder, dockerfile = repository / component.context, repository / component.dockerfile
-    context.check_outputs(folder, dockerfile, repository / _OUTPUTS)
+    context.check_outputs(folder, dockerfile, repository / OUTPUTS)
     return Ingredients(
         recipe=_RECIPE,
         dockerfile=hashlib.sha256(dockerfile.read_bytes()).hexdigest(),
