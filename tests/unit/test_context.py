@@ -123,8 +123,9 @@ def test_a_pipe_is_no_content(repository: Any) -> None:
 def test_a_file_that_vanishes_or_refuses_is_told(
     repository: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repository.write("a")
-    monkeypatch.setattr(context, "paths", lambda *_, **__: iter(["gone"]))
+    (gone,) = os.scandir(repository.write("there/gone").parent)
+    repository.write("there/gone").unlink()
+    monkeypatch.setattr(context, "_walk", lambda *_: iter([("gone", gone)]))
     with pytest.raises(DockerfileError, match="gone is in a build context but cannot be read"):
         context.tree_hash(repository.root, repository.root / "Dockerfile")
 
