@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -10,6 +10,7 @@ from ci.console import counted
 from ci.workspace import Workspace
 from ci_tools.components.discovery import Component
 from ci_tools.components.references import split
+from ci_tools.errors import CredentialsError, RegistryError
 from ci_tools.images import bases
 from ci_tools.images.bases import Refresh
 
@@ -72,7 +73,7 @@ def refresh(workspace: Workspace, named: Sequence[str] = ()) -> Refresh:
     lockable = bases.lockable(users(workspace.components))
     wanted = bases.chosen(named, lockable)
     with workspace.console.working(bases.FILE, f"asking for {counted(len(wanted), 'base image')}"):
-        today = bases.resolve(wanted)
+        today = resolve(workspace.components, wanted)
     result = bases.refresh(before, today, keep={*before} if named else lockable)
     bases.write(workspace.repository, result.locked)
     return result
@@ -101,6 +102,26 @@ def refresh_dry_run(workspace: Workspace, named: Sequence[str] = ()) -> list[str
         ),
         *(f"{reference}: would be dropped, nobody uses it" for reference in dropped),
     ]
+
+
+def resolve(components: Mapping[str, Component], references: Collection[str]) -> dict[str, str]:
+    """Reference -> digest of today.
+
+    Raises RegistryError or CredentialsError naming the reference, and for the
+    frontend of a Dockerfile, which nobody looks for among images, that file too.
+    """
+    frontends = {one.syntax: one.dockerfile for one in components.values() if one.syntax}
+    found: dict[str, str] = {}
+    for reference in sorted(frontends.keys() & set(references)):
+        try:
+            found |= bases.resolve([reference])
+        except (RegistryError, CredentialsError) as error:
+            raise type(error)(
+                f"{frontends[reference]} wants the frontend {reference}, but {error.what}",
+                "Take its '# syntax=' line out, which leaves the engine's own frontend, or run "
+                "'python -m ci bases refresh' where that registry answers and commit bases.lock",
+            ) from error
+    return found | bases.resolve([one for one in references if one not in found])
 
 
 def users(components: Mapping[str, Component]) -> dict[str, list[str]]:

@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 
 from ci import forecast
-from ci.bases import behind, users
+from ci.bases import behind, resolve, users
 from ci.console import counted
 from ci.workspace import Workspace
 from ci_tools import durations, git, local, storage
 from ci_tools.components import keys, shards, templates
+from ci_tools.components.discovery import Component
 from ci_tools.components.templates import Template
 from ci_tools.documents import Lock, Plan, PlannedComponent
 from ci_tools.errors import MissingInputError
@@ -66,6 +67,8 @@ def plan(
         name: [template.path for template in found if name in template.components]
         for name in components
     }
+    for line in remarks(components):
+        workspace.console.event(line)
     locked = bases.locked(workspace.repository)
     pinned = _bases(workspace, locked)
     if workspace.dry_run or not drift:
@@ -103,6 +106,7 @@ def _planned(
             bases={reference: pinned.get(reference) for reference in component.bases},
             templates=used_by[name],
             target=component.target,
+            platforms=list(component.platforms),
             test_target=component.test_target,
             repository=workspace.repository_of(name),
             reason="a dry run asks no registry" if workspace.dry_run else "",
@@ -185,6 +189,23 @@ def find_templates(workspace: Workspace) -> list[Template]:
     )
 
 
+def remarks(components: Mapping[str, Component]) -> list[str]:
+    """What of the components is in no key though it looks so, a line each."""
+    said: list[str] = []
+    for component in components.values():
+        for name in component.unused_args:
+            said.append(
+                f"{component.name}: no ARG of {component.dockerfile} is called '{name}': "
+                "the build argument of ci.yaml is left out"
+            )
+        for url in component.remotes:
+            said.append(
+                f"{component.name}: {component.dockerfile} adds {url}, whose content is in no key: "
+                "give ADD a --checksum, or a git URL its whole commit"
+            )
+    return said
+
+
 def lines(result: Plan, jobs: int) -> list[str]:
     """The plan for people: a line a component, a line a shard, and how long it takes."""
     width = max((len(component.name) for component in result.components), default=0)
@@ -237,7 +258,7 @@ def _bases(workspace: Workspace, locked: Mapping[str, str]) -> dict[str, str]:
     missing = [reference for reference in wanted if reference not in found]
     if missing:
         with workspace.console.working(bases.FILE, f"asking for {', '.join(missing)}"):
-            for reference, digest in bases.resolve(missing).items():
+            for reference, digest in resolve(workspace.components, missing).items():
                 found[reference] = bases.pinned(reference, digest)
         workspace.console.event(
             f"not in {bases.FILE}: {', '.join(missing)}: run {REFRESH} and commit it"

@@ -25,16 +25,21 @@ def request_for(
     Raises ConfigError for a secret that is not there.
     """
     component = workspace.components[planned.name]
-    contexts = {reference: parents[name] for reference, name in component.parents.items()}
-    contexts |= {reference: image for reference, image in planned.bases.items() if image}
+    pinned = {reference: parents[name] for reference, name in component.parents.items()}
+    pinned |= {reference: image for reference, image in planned.bases.items() if image}
+    args = component.args | component.predefined
+    if component.syntax in pinned:
+        # The directive cannot be given a digest; this argument comes before it.
+        args |= {"BUILDKIT_SYNTAX": pinned[component.syntax]}
     reads, writes = _caches(workspace, planned.name)
     return Request(
         name=planned.name,
         dockerfile=workspace.repository / planned.dockerfile,
         context=workspace.repository / planned.context,
         target=planned.target,
-        args=component.args,
-        contexts=contexts,
+        platforms=planned.platforms,
+        args=args,
+        contexts={name: pinned[name] for name in component.images if name in pinned},
         labels=_labels(workspace, planned),
         secrets=_secrets(workspace),
         epoch=workspace.epoch,

@@ -12,7 +12,7 @@ from typing import TypeVar
 from ci.console import Console
 from ci_tools import config as configuration
 from ci_tools import git, local, storage
-from ci_tools.components import discovery
+from ci_tools.components import context, discovery, keys
 from ci_tools.components.discovery import Component
 from ci_tools.components.references import valid_name
 from ci_tools.config import Config, Environment, PredictionService, Registry
@@ -77,7 +77,14 @@ class Workspace:
 
     @cached_property
     def components(self) -> dict[str, Component]:
-        return discovery.discover(self.repository, self.config, self.project)
+        """Raises what discovery raises, and ConfigError for a context that would be
+        sent the stages' files; those in the default directory `keys` checks."""
+        found = discovery.discover(self.repository, self.config, self.project)
+        if self.build != self.repository / keys.OUTPUTS:
+            for component in found.values():
+                folder, file = component.context, component.dockerfile
+                context.check_outputs(self.repository / folder, self.repository / file, self.build)
+        return found
 
     @cached_property
     def servables(self) -> dict[str, Servable]:

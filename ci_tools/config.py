@@ -26,6 +26,12 @@ T = TypeVar("T")
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=100)]
 Seconds = Annotated[int, Meta(gt=0)]
 Severity = Literal["UNKNOWN", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
+# Without aliases (x86_64, aarch64, arm64/v8), so that equal ones read equal.
+Platform = Annotated[
+    str,
+    Meta(pattern=r"^linux/(386|amd64(/v[234])?|arm/v[567]|arm64|ppc64le|riscv64|s390x)$"),
+]
+Platforms = Annotated[tuple[Platform, ...], Meta(min_length=1)]
 Parameter = str | int | float | bool | list[Any] | dict[str, Any] | None
 
 
@@ -36,6 +42,8 @@ class _Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class Component(_Section):
     """Overrides for one component, found or not. Paths are relative to the repository.
 
+    args: build arguments; one that no ARG of the Dockerfile declares is left out.
+    platforms: instead of `build.platforms`.
     test: a command that is run in the built image instead of its `test` stage.
     timeout: seconds for building and testing it; by default `build.timeout`.
     """
@@ -44,6 +52,7 @@ class Component(_Section):
     context: str | None = None
     target: str | None = None
     args: dict[str, str] = {}
+    platforms: Platforms | None = None
     test: list[str] | None = None
     timeout: Seconds | None = None
 
@@ -59,6 +68,7 @@ class Cache(_Section):
 class Build(_Section):
     """jobs: images built at once (default: the processors).
 
+    platforms: what every image is built for.
     timeout: seconds for building and testing one image.
     attempts: how often a pull or push is tried that fails for a passing reason.
     cache: keep layers in the registry, for agents that come without any.
@@ -69,6 +79,7 @@ class Build(_Section):
 
     jobs: Annotated[int, Meta(ge=1)] | None = None
     timeout: Seconds = 3600
+    platforms: Platforms = ("linux/amd64",)
     attempts: Annotated[int, Meta(ge=1, le=10)] = 4
     cache: Cache | None = None
     secrets: dict[str, str] = {}

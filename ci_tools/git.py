@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,11 +22,20 @@ def files(repository: Path) -> list[str]:
     deleted ones. Elsewhere: a walk that leaves out hidden directories, virtual
     environments and build output.
     """
-    listed = _git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    # -t: R marks a deleted file (which is listed as a cached one too), S one of a
+    # sparse checkout, which may be there or not.
+    wanted = ("--cached", "--others", "--deleted", "--exclude-standard")
+    listed = _git(repository, "ls-files", "-z", "-t", *wanted)
     if listed is None:
         return sorted(_walk(repository))
-    names = {name for name in listed.split("\0") if name}
-    return sorted(name for name in names if os.path.lexists(repository / name))
+    entries = listed.split("\0")[:-1]
+    gone = {entry[2:] for entry in entries if entry[0] == "R"}
+    gone.update(
+        name
+        for name in (entry[2:] for entry in entries if entry[0] == "S")
+        if not os.path.lexists(repository / name)
+    )
+    return sorted({entry[2:] for entry in entries} - gone)
 
 
 def source(repository: Path) -> Source:
@@ -34,16 +44,23 @@ def source(repository: Path) -> Source:
     On a detached checkout, as Jenkins makes them, the branch comes from
     BRANCH_NAME or GIT_BRANCH.
     """
-    commit = _git(repository, "rev-parse", "--verify", "--quiet", "HEAD")
-    if commit is None:
+    status = _git(repository, "status", "--porcelain=v2", "--branch", "-z")
+    if status is None:
         return Source()
-    branch = _git(repository, "symbolic-ref", "--short", "--quiet", "HEAD")
-    status = _git(repository, "status", "--porcelain", "-z")
-    named = os.environ.get("BRANCH_NAME") or os.environ.get("GIT_BRANCH")
+    entries = status.split("\0")[:-1]
+    # Headers come first: `# branch.oid <commit>`, `# branch.head <branch>`.
+    lines = list(takewhile(lambda entry: entry.startswith("# "), entries))
+    headers = dict(line[2:].split(" ", 1) for line in lines)
+    commit, branch = headers["branch.oid"], headers["branch.head"]
+    if commit == "(initial)":
+        return Source()
+    if branch == "(detached)":
+        branch = os.environ.get("BRANCH_NAME") or os.environ.get("GIT_BRANCH") or ""
+        branch = branch.strip().removeprefix("origin/")
     return Source(
-        commit=commit.strip(),
-        branch=(branch or named or "").strip().removeprefix("origin/") or None,
-        dirty=bool(status),
+        commit=commit,
+        branch=branch or None,
+        dirty=len(entries) > len(lines),
     )
 
 

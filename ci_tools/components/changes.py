@@ -20,8 +20,18 @@ LIMIT = 2000  # files: 100 kB of a lock for one image
 _HEX = 16
 
 Kind = Literal[
-    "recipe", "dockerfile", "file", "directory", "argument", "target", "platform", "base", "parent"
+    "recipe",
+    "dockerfile",
+    "file",
+    "directory",
+    "argument",
+    "target",
+    "platform",
+    "syntax",
+    "base",
+    "parent",
 ]
+_ENGINE = "(the engine's own)"
 _BECAME = {"file": "a plain file", "exec": "executable", "link": "a link", "special": "special"}
 
 
@@ -49,6 +59,8 @@ class Change(msgspec.Struct, kw_only=True, frozen=True):
             return f"the recipe of keys changed: {self.before} → {self.after}"
         if self.kind == "dockerfile":
             return f"Dockerfile {self.name} changed"
+        if self.kind == "syntax":
+            return f"frontend: {self.before or _ENGINE} → {self.after or _ENGINE}"
         if self.kind in ("target", "platform"):
             return f"{self.kind}: {self.before or '(the last)'} → {self.after or '(the last)'}"
         if self.kind in ("argument", "base") and self.how == "changed":
@@ -95,6 +107,8 @@ def between(
     changes += _compared("argument", before.args, after.args)
     if before.target != after.target:
         changes.append(_changed("target", "", before.target, after.target))
+    if before.syntax != after.syntax and before.dockerfile == after.dockerfile:
+        changes.append(_changed("syntax", "", before.syntax, after.syntax))
     if before.platform != after.platform:
         changes.append(_changed("platform", "", before.platform, after.platform))
     changes += _compared("base", before.bases, after.bases)

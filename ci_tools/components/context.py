@@ -12,6 +12,8 @@ from ci_tools.components.dockerignore import Above, Ignore
 from ci_tools.errors import ConfigError, DockerfileError
 
 _CHUNK = 1 << 20
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_SPECIAL = "special:-"  # sockets and pipes: BuildKit leaves their content out too
 
 
 def entries(context: Path, dockerfile: Path) -> dict[str, str]:
@@ -28,14 +30,12 @@ def entries(context: Path, dockerfile: Path) -> dict[str, str]:
     `.git` that would be sent.
     """
     found: dict[str, str] = {}
-    for relative in sorted(paths(context, dockerfile)):
-        path = context / relative
+    for relative, entry in _walk(os.fspath(context), _ignore(context, dockerfile)):
         try:
-            kind, content = _entry(path)
+            found[relative] = _entry(entry)
         except OSError as error:
-            raise _unreadable(path, error) from error
-        found[relative] = f"{kind}:{content}"
-    return found
+            raise _unreadable(entry.path, error) from error
+    return dict(sorted(found.items()))
 
 
 def entries_hash(found: Mapping[str, str]) -> str:
@@ -63,23 +63,26 @@ def paths(context: Path, dockerfile: Path) -> Iterator[str]:
     engine accepts and for a directory that cannot be read; ConfigError for a
     `.git` that would be sent, whose bytes differ from clone to clone.
     """
-    return _walk(context, "", _ignore(context, dockerfile), (), sent=True)
+    return (path for path, _ in _walk(os.fspath(context), _ignore(context, dockerfile)))
 
 
 def check_outputs(context: Path, dockerfile: Path, outputs: Path) -> None:
     """Refuse a context that would be sent what this tool itself writes.
 
-    outputs: the directory where the stages' files go, there or not: a key must
-    not change because a stage has run.
+    outputs: the real path of the directory where the stages' files go, there or
+    not: a key must not change because a stage has run.
 
     Raises ConfigError with the line to add, and as `paths` for the ignore file.
     """
-    if not outputs.is_relative_to(context):
+    real = context.resolve()
+    if not outputs.is_relative_to(real):
         return
-    folder = outputs.relative_to(context).as_posix()
+    folder = outputs.relative_to(real)
     ignore = _ignore(context, dockerfile)
-    if any(not ignore.ignores(f"{folder}/{name}") for name in ("plan.json", "logs/x.log")):
-        raise _unstable(f"{outputs}, where this tool writes,", folder)
+    if any(not ignore.ignores((folder / name).as_posix()) for name in ("plan.json", "logs/x.log")):
+        # A context that is the directory itself has no line that names it.
+        line = folder.as_posix() if folder.parts else "**"
+        raise _unstable(f"{outputs}, where this tool writes,", line)
 
 
 def ignore_file(context: Path, dockerfile: Path) -> Path | None:
@@ -104,27 +107,32 @@ def ignore_file(context: Path, dockerfile: Path) -> Path | None:
     return None
 
 
-def _walk(folder: Path, base: str, ignore: Ignore, above: Above, *, sent: bool) -> Iterator[str]:
-    """sent: whether the folder itself is. An ignored one may hold exceptions."""
-    try:
-        with os.scandir(folder) as scanned:
-            found = list(scanned)
-    except PermissionError as error:
-        if not sent:  # BuildKit too passes over what it may not look into
-            return
-        raise _unreadable(folder, error) from error
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-    for entry in found:
-        path = base + entry.name
-        ignored, results = ignore.match(path, above)
-        if entry.name == ".git" and not ignored:
-            raise _unstable(entry.path, "**/.git" if base else ".git")
-        if entry.is_dir(follow_symlinks=False):
-            if not ignored or not ignore.nothing_below(path):
-                yield from _walk(folder / entry.name, path + "/", ignore, results, sent=not ignored)
-        elif not ignored:
-            yield path
+def _walk(context: str, ignore: Ignore) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """What is sent, in no order: path in the context, and what the system says of it."""
+    # Directories to look into: path, path in the context, what is known of it by
+    # the ignore file, and whether it is sent itself. An ignored one may hold exceptions.
+    waiting: list[tuple[str, str, Above, bool]] = [(context, "", (), True)]
+    while waiting:
+        folder, base, above, sent = waiting.pop()
+        try:
+            with os.scandir(folder) as scanned:
+                found = list(scanned)
+        except PermissionError as error:
+            if not sent:  # BuildKit too passes over what it may not look into
+                continue
+            raise _unreadable(folder, error) from error
+        except OSError as error:
+            raise _unreadable(folder, error) from error
+        for entry in found:
+            path = base + entry.name
+            ignored, results = ignore.match(path, above)
+            if entry.name == ".git" and not ignored:
+                raise _unstable(entry.path, "**/.git" if base else ".git")
+            if entry.is_dir(follow_symlinks=False):
+                if not ignored or not ignore.nothing_below(path):
+                    waiting.append((entry.path, path + "/", results, not ignored))
+            elif not ignored:
+                yield path, entry
 
 
 def _ignore(context: Path, dockerfile: Path) -> Ignore:
@@ -146,21 +154,29 @@ def _unstable(what: str, line: str) -> ConfigError:
     )
 
 
-def _unreadable(path: Path, error: OSError) -> DockerfileError:
+def _unreadable(path: Path | str, error: OSError) -> DockerfileError:
     return DockerfileError(
         f"{path} is in a build context but cannot be read ({error.strerror})",
         "Mend its permissions or name it in .dockerignore",
     )
 
 
-def _entry(path: Path) -> tuple[str, str]:
-    mode = path.lstat().st_mode
-    if stat.S_ISLNK(mode):
-        return "link", hashlib.sha256(os.fsencode(path.readlink())).hexdigest()
-    if not stat.S_ISREG(mode):
-        return "special", "-"  # sockets and pipes: BuildKit leaves their content out too
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return ("exec" if mode & stat.S_IXUSR else "file"), digest.hexdigest()
+def _entry(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return f"link:{hashlib.sha256(os.fsencode(os.readlink(entry.path))).hexdigest()}"  # noqa: PTH115
+    if not entry.is_file(follow_symlinks=False):
+        return _SPECIAL
+    # Not through pathlib and io: this is done for every file of a repository.
+    file = os.open(entry.path, _FLAGS)
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            return _SPECIAL  # since the directory was read
+        content = os.read(file, min(found.st_size, _CHUNK) + 1)
+        digest = hashlib.sha256(content)
+        if len(content) != found.st_size:  # else there is no more
+            while content := os.read(file, _CHUNK):
+                digest.update(content)
+    finally:
+        os.close(file)
+    return f"{'exec' if found.st_mode & stat.S_IXUSR else 'file'}:{digest.hexdigest()}"

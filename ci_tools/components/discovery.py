@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ci_tools import git
+from ci_tools.components import arguments, stages
 from ci_tools.components import dockerfile as dockerfiles
 from ci_tools.components.dockerfile import Dockerfile
 from ci_tools.components.references import component_named, split, valid_name
+from ci_tools.components.stages import Work
 from ci_tools.config import Component as Override
 from ci_tools.config import Config
 from ci_tools.errors import ConfigError, DuplicateComponentError
@@ -27,25 +29,45 @@ TEST_STAGE = "test"
 class Component:
     """One image of the repository. Paths are relative to it, with `/`.
 
-    parents: sibling reference as written in the Dockerfile -> component name.
-    bases:   external references as written.
-    test:    a command for the built image; None: the `test` stage, if any.
+    parsed:    the Dockerfile as it reads for each platform.
+    platforms: sorted, each once.
+    args:      build arguments that the image may depend on.
+    predefined: build arguments that the build gets, but that no key counts.
+    unused_args: configured, but no ARG is of that name: the build gets them not.
+    test:      a command for the built image; None: the `test` stage, if any.
+    images:    every reference that the build reads from, as written.
+    syntax:    that of the Dockerfile's frontend, None for the engine's own.
+    parents:   those of them that mean siblings -> component name.
+    bases:     the others, which are external.
+    remotes:   URLs that ADD fetches, whose content nothing fixes.
     """
 
     name: str
     dockerfile: str
     context: str
-    parsed: Dockerfile
+    parsed: tuple[Dockerfile, ...]
+    platforms: tuple[str, ...] = (dockerfiles.PLATFORM,)
     target: str | None = None
     args: dict[str, str] = field(default_factory=dict)
+    predefined: dict[str, str] = field(default_factory=dict)
+    unused_args: tuple[str, ...] = ()
     test: tuple[str, ...] | None = None
     timeout: int | None = None
+    images: tuple[str, ...] = ()
+    syntax: str | None = None
     parents: dict[str, str] = field(default_factory=dict)
     bases: tuple[str, ...] = ()
+    remotes: tuple[str, ...] = ()
 
     @property
     def test_target(self) -> str | None:
-        return TEST_STAGE if self.test is None and self.parsed.has_stage(TEST_STAGE) else None
+        return TEST_STAGE if self.test is None and self.parsed[0].has_stage(TEST_STAGE) else None
+
+    @property
+    def triggers(self) -> Work:
+        """The ONBUILD instructions that a build on this image runs."""
+        found = self.parsed[0].stages
+        return found[stages.target(found, self.target)].triggers
 
 
 def discover(repository: Path, config: Config, project: str) -> dict[str, Component]:
@@ -60,8 +82,7 @@ def discover(repository: Path, config: Config, project: str) -> dict[str, Compon
     """
     found = _locations(git.files(repository), config, project)
     components = {
-        name: _read(repository, name, path, config.components.get(name, Override()))
-        for name, path in sorted(found.items())
+        name: _read(repository, name, path, config) for name, path in sorted(found.items())
     }
     return {name: _linked(one, components, project) for name, one in components.items()}
 
@@ -136,7 +157,8 @@ def _check_path(path: str, name: str) -> None:
         )
 
 
-def _read(repository: Path, name: str, path: str, override: Override) -> Component:
+def _read(repository: Path, name: str, path: str, config: Config) -> Component:
+    override = config.components.get(name, Override())
     context = override.context if override.context is not None else str(PurePosixPath(path).parent)
     inside = (repository / context).resolve()
     if not inside.is_relative_to(repository.resolve()) or not inside.is_dir():
@@ -152,9 +174,10 @@ def _read(repository: Path, name: str, path: str, override: Override) -> Compone
             f"{path} is a symbolic link that leaves its directory",
             "Put the file itself there, or name it under 'components:' in ci.yaml",
         )
-    parsed = dockerfiles.read(repository / path, override.args, shown=path)
+    platforms = tuple(sorted({*(override.platforms or config.build.platforms)}))
+    parsed = dockerfiles.read(repository / path, override.args, platforms, shown=path)
     target = override.target
-    if target is not None and not parsed.has_stage(target.lower()):
+    if target is not None and not parsed[0].has_stage(target.lower()):
         raise ConfigError(
             f"ci.yaml: component '{name}' has the target '{target}', which {path} does not define",
             f"Mend 'components.{name}.target'",
@@ -164,6 +187,7 @@ def _read(repository: Path, name: str, path: str, override: Override) -> Compone
         dockerfile=path,
         context=str(PurePosixPath(context)),
         parsed=parsed,
+        platforms=platforms,
         target=target,
         args=dict(override.args),
         test=tuple(override.test) if override.test is not None else None,
@@ -172,14 +196,31 @@ def _read(repository: Path, name: str, path: str, override: Override) -> Compone
 
 
 def _linked(component: Component, all_: dict[str, Component], project: str) -> Component:
-    """With its image references sorted into siblings and external bases."""
+    """With what its build reaches, and its references sorted into siblings and bases."""
+
+    def sibling(reference: str) -> str | None:
+        # `FROM python` in the component called python means Docker Hub's.
+        return component_named(reference, all_, project) if reference != component.name else None
+
+    def triggers(reference: str) -> Work:
+        parent = sibling(reference)
+        return all_[parent].triggers if parent else Work()
+
+    targets = [component.target, *([component.test_target] if component.test_target else [])]
+    reached = [
+        stages.reach(one.stages, targets, shown=component.dockerfile, triggers=triggers)
+        for one in component.parsed
+    ]
+    declared = {*component.parsed[0].arguments}.union(*(one.arguments for one in reached))
+    given = arguments.sort(component.args, declared)
+    syntax = given.syntax if given.syntax is not None else component.parsed[0].syntax
+    images = tuple(dict.fromkeys(image for one in reached for image in one.images))
     parents: dict[str, str] = {}
     bases: list[str] = []
-    for reference in component.parsed.images:
-        sibling = component_named(reference, all_, project)
-        # `FROM python` in the component called python means Docker Hub's.
-        if sibling is not None and reference != component.name:
-            parents[reference] = sibling
+    for reference in dict.fromkeys([*images, *([syntax] if syntax else [])]):
+        name = sibling(reference)
+        if name is not None:
+            parents[reference] = name
         elif split(reference).path.startswith(f"{project}/"):
             raise ConfigError(
                 f"{component.dockerfile} builds FROM '{reference}', "
@@ -188,4 +229,14 @@ def _linked(component: Component, all_: dict[str, Component], project: str) -> C
             )
         else:
             bases.append(reference)
-    return replace(component, parents=parents, bases=tuple(bases))
+    return replace(
+        component,
+        args=given.counted,
+        predefined=given.predefined,
+        unused_args=given.unused,
+        images=images,
+        syntax=syntax or None,
+        parents=parents,
+        bases=tuple(bases),
+        remotes=tuple(dict.fromkeys(url for one in reached for url in one.remotes)),
+    )

@@ -1,203 +1,278 @@
 """What a Dockerfile builds on, read with BuildKit's own parser.
 
 The package `dockerfile` wraps moby/buildkit's Go parser, so continuation
-lines, `# escape`, heredocs and CRLF mean here what they mean in a build.
+lines, `# escape`, heredocs and CRLF mean here what they mean in a build. What
+its instructions mean follows frontend/dockerfile/dockerfile2llb.
 """
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ci_tools.components import directives, words
+from ci_tools.components.stages import Read, Stage, Work
 from ci_tools.errors import DockerfileError
+
+if TYPE_CHECKING:
+    from dockerfile import Command
 
 # https://docs.docker.com/reference/dockerfile/
 _INSTRUCTIONS = frozenset(
     "ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN "
     "SHELL STOPSIGNAL USER VOLUME WORKDIR".split()
 )
-# What BuildKit declares itself, for the platform that keys are made for.
-_PLATFORM = {
-    f"{whose}{part}": value
-    for whose in ("TARGET", "BUILD")
-    for part, value in {
-        "PLATFORM": "linux/amd64",
-        "OS": "linux",
-        "ARCH": "amd64",
-        "VARIANT": "",
-    }.items()
-}
-_VARIABLE = re.compile(r"\$(?:(?P<bare>\w+)|\{(?P<name>\w+)(?:(?P<op>:?[-+])(?P<word>[^}]*))?\})")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One FROM. base is another stage's name or an image reference."""
-
-    name: str | None
-    base: str
-    line: int
+PLATFORM = "linux/amd64"
+_ONBUILD = re.compile(r"\s*ONBUILD\s*", re.I)
+# What ADD fetches, and what fixes its bytes: a checksum, or a whole commit.
+_REMOTE = re.compile(r"(?:https?|git|ssh)://|git@")
+_COMMIT = re.compile(r"(?:#|[?&]commit=|[?&]checksum=)[0-9a-f]{40}(?:[0-9a-f]{24})?\b")
 
 
 @dataclass(frozen=True)
 class Dockerfile:
-    """The stages of a Dockerfile and every image it reads from.
+    """A Dockerfile as it reads for one platform.
 
-    images: references of FROM, COPY/ADD --from and RUN --mount=from that are
-            no stage of the file, in order of appearance, without `scratch`.
+    syntax:    the image of its frontend, None for the engine's own.
+    arguments: names that an ARG before the first FROM declares.
     """
 
     stages: tuple[Stage, ...]
-    images: tuple[str, ...]
+    syntax: str | None = None
+    arguments: frozenset[str] = frozenset()
 
     def has_stage(self, name: str) -> bool:
         return any(stage.name == name for stage in self.stages)
 
 
-def read(path: Path, arguments: Mapping[str, str], *, shown: str | None = None) -> Dockerfile:
-    """Read a Dockerfile; `arguments` are build arguments that override ARG defaults.
+def read(
+    path: Path,
+    arguments: Mapping[str, str],
+    platforms: Iterable[str] = (PLATFORM,),
+    *,
+    shown: str | None = None,
+) -> tuple[Dockerfile, ...]:
+    """Read a Dockerfile, once for each platform.
+
+    arguments: build arguments, which override ARG defaults.
 
     Raises DockerfileError for what no engine would build: a file that does not
     parse, an unknown instruction, an instruction before FROM, a FROM whose
-    image is empty, a stage that is used before it is there.
+    image is empty. What is wrong with a stage that is reached: `stages.reach`.
     """
     shown = shown or path.name
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DockerfileError(f"{shown} cannot be read ({error})", "Mend the file") from error
-    return parse(text, arguments, shown=shown)
+    return tuple(parse(text, arguments, shown=shown, platform=one) for one in platforms)
 
 
-def parse(text: str, arguments: Mapping[str, str], *, shown: str = "Dockerfile") -> Dockerfile:
-    """As `read`, from text."""
+def parse(
+    text: str,
+    arguments: Mapping[str, str],
+    *,
+    shown: str = "Dockerfile",
+    platform: str = PLATFORM,
+) -> Dockerfile:
+    """As `read`, from text, for one platform."""
+    syntax = directives.syntax(text)
+    language = f"Write it as a Dockerfile, whatever its frontend {syntax} reads too"
+    todo = language if syntax else "Mend the Dockerfile"
+    try:
+        commands = _commands(text)
+    except ValueError as error:
+        raise DockerfileError(f"{shown} does not parse ({error})", todo) from error
+    variables = _platform_arguments(platform, arguments)
+    parser = _Parser(shown, text, variables, todo)
+    for command in commands:
+        parser.take(command, arguments)
+    if not parser.stages:
+        raise DockerfileError(f"{shown} has no FROM", "Begin the Dockerfile with FROM")
+    return Dockerfile(
+        stages=tuple(stage.stage for stage in parser.stages),
+        syntax=syntax,
+        arguments=frozenset(parser.arguments),
+    )
+
+
+@lru_cache(maxsize=64)  # many components are made from one template, on many platforms
+def _commands(text: str) -> tuple[Command, ...]:
+    """Raises ValueError."""
     import dockerfile as buildkit
 
     try:
-        commands = buildkit.parse_string(text)
+        return tuple(buildkit.parse_string(text))
     except buildkit.GoParseError as error:
-        raise DockerfileError(f"{shown} does not parse ({error})", "Mend the Dockerfile") from error
+        raise ValueError(str(error)) from error
 
-    variables = dict(_PLATFORM)
-    stages: list[Stage] = []
-    images: dict[str, int] = {}  # reference -> line
-    copied: dict[str, int] = {}  # those of COPY, ADD and RUN --mount
-    for command in commands:
+
+def _platform_arguments(platform: str, arguments: Mapping[str, str]) -> dict[str, str]:
+    """What BuildKit declares itself. The build's own platform is taken to be
+    linux/amd64, so that a key is the same on any machine."""
+    declared: dict[str, str] = {}
+    for whose, which in (("TARGET", platform), ("BUILD", PLATFORM)):
+        system, architecture, variant = [*which.split("/"), ""][:3]
+        declared |= {
+            f"{whose}PLATFORM": which,
+            f"{whose}OS": system,
+            f"{whose}ARCH": architecture,
+            f"{whose}VARIANT": variant,
+        }
+    return {name: arguments.get(name, value) for name, value in declared.items()}
+
+
+@dataclass
+class _Stage:
+    """A stage while it is read. own: what it does; triggers: its ONBUILDs."""
+
+    name: str | None
+    base: str
+    line: int
+    own: _Work = field(default_factory=lambda: _Work())
+    triggers: _Work = field(default_factory=lambda: _Work())
+
+    @property
+    def stage(self) -> Stage:
+        return Stage(self.name, self.base, self.line, self.own.work, self.triggers.work)
+
+
+@dataclass
+class _Work:
+    reads: list[Read] = field(default_factory=list)
+    arguments: set[str] = field(default_factory=set)
+    remotes: list[str] = field(default_factory=list)
+
+    @property
+    def work(self) -> Work:
+        return Work(tuple(self.reads), frozenset(self.arguments), tuple(self.remotes))
+
+
+class _Parser:
+    """Takes a Dockerfile's instructions one after the other."""
+
+    def __init__(self, shown: str, text: str, variables: dict[str, str], todo: str) -> None:
+        self.stages: list[_Stage] = []
+        self.arguments: set[str] = set()
+        self._shown = shown
+        self._lines = text.split("\n")
+        self._escape = directives.escape(text)
+        self._variables = variables
+        self._todo = todo
+
+    def take(self, command: Command, arguments: Mapping[str, str]) -> None:
         name = command.cmd.upper()
         if name not in _INSTRUCTIONS:
             raise DockerfileError(
-                f"{shown} line {command.start_line}: unknown instruction '{command.cmd}'",
-                "Mend the Dockerfile",
+                f"{self._shown} line {command.start_line}: unknown instruction '{command.cmd}'",
+                self._todo,
             )
-        if name == "ARG" and not stages:
-            _declare(variables, command.value, arguments)
-        elif name == "FROM":
-            stage = _stage(command, variables, shown)
-            if stage.base != "scratch" and not _is_stage(stage.base, stages):
-                images.setdefault(stage.base, stage.line)
-            stages.append(stage)
-        elif not stages:
+        if name == "FROM":
+            self.stages.append(self._stage(command))
+        elif self.stages:
+            self._work(command, self.stages[-1].own)
+        elif name == "ARG":
+            self._declare(command, arguments)
+        else:
             raise DockerfileError(
-                f"{shown} line {command.start_line}: '{name}' comes before any FROM",
+                f"{self._shown} line {command.start_line}: '{name}' comes before any FROM",
                 "Begin the Dockerfile with FROM",
             )
-        else:
-            for reference in _read_from(command):
-                if reference.isdigit():
-                    _check_index(int(reference), stages, command, shown)
-                elif not _is_stage(reference, stages[:-1]):
-                    images.setdefault(reference, command.start_line)
-                    copied.setdefault(reference, command.start_line)
-    if not stages:
-        raise DockerfileError(f"{shown} has no FROM", "Begin the Dockerfile with FROM")
-    _check_references(images, copied, stages, shown)
-    return Dockerfile(tuple(stages), tuple(images))
 
+    def _declare(self, command: Command, arguments: Mapping[str, str]) -> None:
+        for item in command.value:
+            name, has_default, default = item.partition("=")
+            self.arguments.add(name)
+            if name in arguments:
+                self._variables[name] = arguments[name]
+            elif has_default:
+                self._variables[name] = self._expand(default, command)
 
-def _stage(command, variables: Mapping[str, str], shown: str) -> Stage:  # type: ignore[no-untyped-def]
-    value = command.value
-    base = _substitute(value[0], variables).strip("\"'") if value else ""
-    named = len(value) == 3 and value[1].upper() == "AS"
-    if not base or not (len(value) == 1 or named):
-        raise DockerfileError(
-            f"{shown} line {command.start_line}: '{command.original}' names no image",
-            "Write FROM <image> [AS <name>], and give every ARG used there a default",
-        )
-    return Stage(value[2].lower() if named else None, base, command.start_line)
-
-
-def _check_index(index: int, stages: list[Stage], command, shown: str) -> None:  # type: ignore[no-untyped-def]
-    if index >= len(stages) - 1:
-        raise DockerfileError(
-            f"{shown} line {command.start_line}: there is no stage {index} before this one",
-            "Name an earlier stage",
-        )
-
-
-def _check_references(
-    images: Mapping[str, int], copied: Mapping[str, int], stages: list[Stage], shown: str
-) -> None:
-    """Refuse what is no image: a variable nobody replaced, a stage yet to come.
-
-    BuildKit expands variables in FROM only. Its ${X#pattern}, ${X%pattern} and
-    ${X/old/new} are not read here.
-    """
-    for reference, line in images.items():
-        if "$" in reference:
+    def _stage(self, command: Command) -> _Stage:
+        value = command.value
+        named = len(value) == 3 and value[1].upper() == "AS"
+        base = self._expand(value[0], command) if len(value) == 1 or named else ""
+        if not base or not self._platform(command):
             raise DockerfileError(
-                f"{shown} line {line}: the variable in '{reference}' cannot be replaced",
-                "Write FROM ${NAME} or ${NAME:-default}, and give COPY --from an alias stage",
+                f"{self._shown} line {command.start_line}: '{command.original}' names no "
+                + ("platform" if base else "image"),
+                "Write FROM [--platform=<platform>] <image> [AS <name>], "
+                "and give every ARG used there a default",
             )
-    for reference, line in copied.items():
-        if _is_stage(reference, stages):
+        return _Stage(value[2].lower() if named else None, base, command.start_line)
+
+    def _platform(self, command: Command) -> bool:
+        """Whether --platform, where it is given, says something."""
+        return all(
+            self._expand(flag.partition("=")[2], command)
+            for flag in command.flags
+            if flag.startswith("--platform")
+        )
+
+    def _expand(self, word: str, command: Command) -> str:
+        try:
+            return words.expand(word, self._variables, self._escape)
+        except ValueError as error:
             raise DockerfileError(
-                f"{shown} line {line}: the stage '{reference}' is read before it is there",
-                "Move that stage up",
+                f"{self._shown} line {command.start_line}: '{word}' holds {error}",
+                "Mend the Dockerfile",
+            ) from error
+
+    def _trigger(self, command: Command) -> tuple[Command, ...]:
+        """The instruction of an ONBUILD, whose flags and heredocs the parser drops: its
+        lines are read once more, as a file of their own."""
+        lines = "\n".join(self._lines[command.start_line - 1 : command.end_line])
+        trigger = f"# escape={self._escape}\n{_ONBUILD.sub('', lines, count=1)}\n"
+        try:
+            return _commands(trigger)
+        except ValueError as error:
+            raise DockerfileError(
+                f"{self._shown} line {command.start_line}: the trigger does not parse ({error})",
+                self._todo,
+            ) from error
+
+    def _work(self, command: Command, found: _Work) -> None:
+        """Note what an instruction within a stage reads from."""
+        name, line = command.cmd.upper(), command.start_line
+        if name == "ONBUILD":
+            for one in self._trigger(command):
+                self._work(one, self.stages[-1].triggers)
+        elif name == "ARG":
+            found.arguments.update(item.partition("=")[0] for item in command.value)
+        elif name in ("COPY", "ADD"):
+            flags = dict(flag.partition("=")[::2] for flag in command.flags)
+            if flags.get("--from"):
+                found.reads.append(Read(flags["--from"], line, numbered=True))
+            if name == "ADD" and not flags.get("--checksum"):
+                found.remotes += _remotes(command.value[:-1])
+        elif name == "RUN":
+            found.reads += (
+                Read(reference, line, numbered=False) for reference in _mounted(command.flags)
             )
 
 
-def _is_stage(reference: str, stages: list[Stage]) -> bool:
-    return any(stage.name == reference.lower() for stage in stages)
+def _remotes(sources: Iterable[str]) -> list[str]:
+    """Those that come over the network, and are not fixed by a commit."""
+    return [
+        source
+        for source in (given.strip("\"'") for given in sources)
+        if _REMOTE.match(source) and not _COMMIT.search(source)
+    ]
 
 
-def _declare(
-    variables: dict[str, str], declared: tuple[str, ...], arguments: Mapping[str, str]
-) -> None:
-    for item in declared:
-        name, has_default, default = item.partition("=")
-        if name in arguments:
-            variables[name] = arguments[name]
-        elif has_default:
-            variables[name] = _substitute(default.strip("\"'"), variables)
-
-
-def _substitute(text: str, variables: Mapping[str, str]) -> str:
-    """$NAME, ${NAME}, ${NAME:-word} and ${NAME:+word}, as in the Dockerfile reference."""
-
-    def value(match: re.Match[str]) -> str:
-        found = variables.get(match["bare"] or match["name"])
-        operator, word = match["op"] or "", match["word"] or ""
-        there = bool(found) if operator.startswith(":") else found is not None
-        if operator.endswith("-"):
-            return (found or "") if there else word
-        if operator.endswith("+"):
-            return word if there else ""
-        return found or ""
-
-    return _VARIABLE.sub(value, text)
-
-
-def _read_from(command) -> list[str]:  # type: ignore[no-untyped-def]
-    """References in `--from=` of COPY and ADD and in `--mount=...,from=...` of RUN."""
-    references = []
-    for flag in command.flags:
+def _mounted(flags: Iterable[str]) -> list[str]:
+    """The `from` of RUN's `--mount=type=bind,from=...`, which is written as CSV."""
+    found = []
+    for flag in flags:
         option, _, value = flag.partition("=")
-        if option == "--from":
-            references.append(value)
-        elif option == "--mount":
-            fields = dict(part.partition("=")[::2] for part in value.split(","))
-            if fields.get("from"):
-                references.append(fields["from"])
-    return references
+        if option == "--mount":
+            for part in next(csv.reader([value]), []):
+                key, _, reference = part.partition("=")
+                if key.lower() == "from" and reference:
+                    found.append(reference)
+    return found

@@ -1,8 +1,9 @@
 """A component's key: what its image is made of, before it is made.
 
 The key is a hash over the context's files, the Dockerfile, build arguments,
-target, platform, and what the image is built on: siblings by their key,
-external images by digest. The idea is docker-library's buildId.
+target, platforms, and what the image is built on: siblings by their key,
+external images by digest, the Dockerfile's own frontend among them. The idea is
+docker-library's buildId.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from ci_tools.components.discovery import Component
 from ci_tools.components.references import split
 from ci_tools.documents import Ingredients
 
-_RECIPE = 1  # raise it when the ingredients change: every key then changes at once
-PLATFORM = "linux/amd64"
-_OUTPUTS = "build"  # where the stages write unless told otherwise
+# Raise it when the ingredients change: every key then changes at once. 2: the frontend
+# counts, arguments that no ARG uses and stages that no build reaches do not.
+_RECIPE = 2
+OUTPUTS = "build"  # where the stages write unless told otherwise
 
 
 class Keyed(NamedTuple):
@@ -37,8 +39,6 @@ def compute(
     repository: Path,
     components: Mapping[str, Component],
     bases: Mapping[str, str],
-    *,
-    platform: str = PLATFORM,
 ) -> dict[str, tuple[str, bool]]:
     """Name -> (key, provisional), parents first.
 
@@ -47,7 +47,7 @@ def compute(
 
     Raises CycleError, and DockerfileError for a file that cannot be read.
     """
-    keyed = each(repository, components, bases, platform=platform)
+    keyed = each(repository, components, bases)
     return {one.name: (one.key, one.provisional) for one in keyed}
 
 
@@ -55,8 +55,6 @@ def each(
     repository: Path,
     components: Mapping[str, Component],
     bases: Mapping[str, str],
-    *,
-    platform: str = PLATFORM,
 ) -> Iterator[Keyed]:
     """As `compute`, one by one with the ingredients, so that nobody has to hold
     those of a whole repository."""
@@ -64,7 +62,7 @@ def each(
     provisional: set[str] = set()
     for name in graph.ordered({n: sorted(c.parents.values()) for n, c in components.items()}):
         component = components[name]
-        made_of = ingredients(repository, component, keys, bases, platform=platform)
+        made_of = ingredients(repository, component, keys, bases)
         keys[name] = key_of(made_of)
         if None in made_of.bases.values() or provisional.intersection(component.parents.values()):
             provisional.add(name)
@@ -76,8 +74,6 @@ def ingredients(
     component: Component,
     keys: Mapping[str, str],
     bases: Mapping[str, str],
-    *,
-    platform: str = PLATFORM,
 ) -> Ingredients:
     """What the key of one component is made of, with whole hashes.
 
@@ -87,13 +83,14 @@ def ingredients(
     context that is sent `.git` or what the stages write.
     """
     folder, dockerfile = repository / component.context, repository / component.dockerfile
-    context.check_outputs(folder, dockerfile, repository / _OUTPUTS)
+    context.check_outputs(folder, dockerfile, repository / OUTPUTS)
     return Ingredients(
         recipe=_RECIPE,
         dockerfile=hashlib.sha256(dockerfile.read_bytes()).hexdigest(),
         files=context.entries(folder, dockerfile),
-        platform=platform,
+        platform=",".join(component.platforms),
         target=component.target,
+        syntax=component.syntax,
         args=component.args,
         parents={reference: keys[parent] for reference, parent in component.parents.items()},
         bases={reference: digest_of(reference, bases) for reference in component.bases},
@@ -110,6 +107,7 @@ def key_of(made_of: Ingredients) -> str:
         "args": made_of.args,
         "target": made_of.target,
         "platform": made_of.platform,
+        "syntax": made_of.syntax,
         "parents": made_of.parents,
         "bases": made_of.bases,
     }

@@ -34,7 +34,10 @@ class Ingredients(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     dockerfile: hash of the Dockerfile's bytes.
     files:      path in the context -> "type:hash"; where depth is set, what lies
                 deeper than that is one entry a directory, whose path ends in `/`.
-    args:       build arguments, target and platform: as the build gets them.
+    args:       build arguments, target and platforms: as the build gets them.
+                platform: as `linux/amd64`; several with commas, sorted.
+    syntax:     reference of the Dockerfile's frontend, None for the engine's own;
+                it is among parents or bases too.
     parents:    sibling reference as written -> the sibling's key.
     bases:      external reference as written -> digest, None where not known.
     """
@@ -44,6 +47,7 @@ class Ingredients(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     files: dict[str, str]
     platform: str
     target: str | None = None
+    syntax: str | None = None
     args: dict[str, str] = {}
     parents: dict[str, str] = {}
     bases: dict[str, str | None] = {}

@@ -12,8 +12,10 @@ from ci_tools.documents.base import Document, Source
 class PlannedComponent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One image to be had. Paths are relative to the repository, with `/`.
 
-    parents: sibling components named by FROM, COPY --from or RUN --mount=from.
+    parents: sibling components named by FROM, COPY --from, RUN --mount=from or
+             `# syntax=`, in a stage that the build reaches.
     bases:   external references -> image by digest, or None where it is not known.
+    platforms: what the image is built for, sorted.
     provisional: True when the key may change once an unknown base is resolved.
     state:   "built" (the registry holds the key), "missing", or "unknown"
              (a dry run asks nobody).
@@ -30,6 +32,7 @@ class PlannedComponent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     target: str | None = None
     test_target: str | None = None
     bases: dict[str, str | None] = {}
+    platforms: list[str] = []
     repository: str = ""
     provisional: bool = False
     state: Literal["built", "missing", "unknown"] = "unknown"

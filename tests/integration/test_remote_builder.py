@@ -125,12 +125,15 @@ def test_a_refused_image_gets_no_key(
     assert not in_registry(repository.tagged("one", key_of(repository, "one")))
 
 
-def test_the_same_commit_gives_the_same_bytes_on_a_machine_without_any_cache(
+def test_the_same_commit_gives_the_same_bytes_on_another_machine(
     machine: Machine, engine: OtherEngine, remote: RemoteBuilder, tmp_path: Path
 ) -> None:
     repository = machine.repository(
         tmp_path / "r", component("one", BASE + run("busybox date +%s | busybox wc -c >/now.txt"))
     )
+    # A layer that an earlier build left bears the time of that build's file, which
+    # BuildKit does not count: both builds begin with nothing.
+    engine.forget_builds()
     repository.built(env=remote.env).done()
     first = repository.images["one"]
     skopeo("delete", "--tls-verify=false", f"docker://{repository.reference('one')}")

@@ -70,6 +70,8 @@ BAD_TYPES = [
     "components: {a: {test: [1]}}", "components: {-a: {}}", "components: {a: {args: {x: 1}}}",
     "pipelines: {allow_images: ['x:1']}", "servables: [1]", "environments: {prod: {registry: {}}}",
     "environments: {prod: 1}", "- a", "x", "pipelines: {named: {t: {timeout: soon}}}",
+    "build: {platforms: []}", "build: {platforms: [linux/x86_64]}", "build: {platforms: amd64}",
+    "components: {a: {platforms: [linux/arm64/v8]}}", "components: {a: {platforms: []}}",
     "environments: {local: {allow_incomplete_scan: maybe}}", "components: {a: null}",
 ]  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ci.workspace import Workspace
 from ci_tools.components import context
 from ci_tools.components.dockerignore import Ignore
 from ci_tools.errors import ConfigError, DockerfileError
@@ -122,8 +123,9 @@ def test_a_pipe_is_no_content(repository: Any) -> None:
 def test_a_file_that_vanishes_or_refuses_is_told(
     repository: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repository.write("a")
-    monkeypatch.setattr(context, "paths", lambda *_, **__: iter(["gone"]))
+    (gone,) = os.scandir(repository.write("there/gone").parent)
+    repository.write("there/gone").unlink()
+    monkeypatch.setattr(context, "_walk", lambda *_: iter([("gone", gone)]))
     with pytest.raises(DockerfileError, match="gone is in a build context but cannot be read"):
         context.tree_hash(repository.root, repository.root / "Dockerfile")
 
@@ -147,6 +149,22 @@ def test_what_the_stages_write_is_refused_before_it_is_there(repository: Any) ->
     with pytest.raises(ConfigError, match="Add the line 'build'"):
         context.check_outputs(root, root / "Dockerfile", build)
     context.check_outputs(root / "src", root / "src/Dockerfile", build)
+
+
+@pytest.mark.parametrize("where", ["components/a/out", "components/a/out/deep", "components/a"])
+def test_another_directory_for_what_the_stages_write_is_refused_too(
+    repository: Any, where: str
+) -> None:
+    repository.write("ci.yaml", "components: {linked: {context: link}}")
+    repository.write("components/a/Dockerfile", "FROM scratch\n")
+    repository.write("linked/Dockerfile", "FROM scratch\n")
+    (repository.root / "link").symlink_to("components/a")
+    workspace = Workspace(repository=repository.root, build=repository.root / where)
+    with pytest.raises(ConfigError, match=r"where this tool writes, would be sent"):
+        workspace.components  # noqa: B018 - to read it is to check it
+    repository.write("components/a/.dockerignore", "out\nplan.json\nlogs\n")
+    assert "a" in Workspace(repository=repository.root, build=workspace.build).components
+    assert "a" in Workspace(repository=repository.root, build=repository.root / "build").components
 
 
 @pytest.mark.parametrize("target", ["../shared", "/etc/hostname", "missing"])

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from ci import plan as planning
 from ci_tools.components import graph
 from ci_tools.components.discovery import Component, discover
+from ci_tools.config import Build, Config
 from ci_tools.config import Component as Override
-from ci_tools.config import Config
 from ci_tools.errors import (
     ConfigError,
     CycleError,
@@ -198,11 +199,13 @@ def test_a_path_that_is_not_utf8_is_told(any_repository: Any) -> None:
 
 def test_siblings_and_bases(repository: Any) -> None:
     repository.write("python/Dockerfile", "FROM python\n")  # itself by a bare name: Docker Hub's
-    repository.write("tools/Dockerfile", FROM)
+    for name in ("tools", "eval"):
+        repository.write(f"{name}/Dockerfile", FROM)
     repository.write(
         "a/Dockerfile",
-        "FROM python AS one\nCOPY --from=reg.io/ml/tools:1 x x\n"
-        "RUN --mount=from=python:3.11 ls\nCOPY --from=alpine x x\nFROM ml/python\n",
+        "FROM ml/eval AS unreached\nFROM python AS one\nCOPY --from=reg.io/ml/tools:1 x x\n"
+        "RUN --mount=from=python:3.11 ls\nCOPY --from=alpine x x\n"
+        "FROM ml/python\nCOPY --from=one x x\n",
     )  # fmt: skip
     components = found(repository)
     assert components["a"].parents == {
@@ -225,6 +228,119 @@ def test_a_real_circle_is_named(repository: Any) -> None:
     components = found(repository)
     with pytest.raises(CycleError, match=r"(a -> b -> a|b -> a -> b)"):
         graph.ordered({n: sorted(c.parents.values()) for n, c in components.items()})
+
+
+def test_a_circle_through_a_stage_that_no_build_reaches_is_none(repository: Any) -> None:
+    repository.write("a/Dockerfile", "FROM ml/b AS unused\nFROM scratch\n")
+    repository.write("b/Dockerfile", "FROM ml/a\n")
+    assert found(repository)["a"].parents == {}
+    repository.write("a/Dockerfile", "FROM ml/b AS test\nFROM scratch\n")  # it is built too
+    assert found(repository)["a"].parents == {"ml/b": "b"}
+    assert found(repository, overridden(a=Override(test=["x"])))["a"].parents == {}
+
+
+def test_arguments_that_the_build_uses(repository: Any) -> None:
+    given = {
+        "GLOBAL": "1", "USED": "2", "UNREACHED": "3", "NOBODYS": "4", "HTTPS_PROXY": "5",
+        "no_proxy": "6", "SOURCE_DATE_EPOCH": "7", "BUILDKIT_CACHE_MOUNT_NS": "8",
+        "TARGETARCH": "9",
+    }  # fmt: skip
+    text = "ARG GLOBAL\nFROM a AS b\nARG UNREACHED\nFROM a\nARG USED\n"
+    repository.write("a/Dockerfile", text)
+    one = found(repository, overridden(a=Override(args=given)))["a"]
+    assert one.args == {
+        "GLOBAL": "1", "USED": "2", "BUILDKIT_CACHE_MOUNT_NS": "8", "TARGETARCH": "9",
+    }  # fmt: skip
+    assert one.predefined == {"HTTPS_PROXY": "5", "no_proxy": "6", "SOURCE_DATE_EPOCH": "7"}
+    assert one.unused_args == ("UNREACHED", "NOBODYS")
+    assert [line.partition(":")[2] for line in planning.remarks({"a": one})] == [
+        f" no ARG of a/Dockerfile is called '{name}': the build argument of ci.yaml is left out"
+        for name in ("UNREACHED", "NOBODYS")
+    ]
+    repository.write("a/Dockerfile", text + "ARG no_proxy\nARG SOURCE_DATE_EPOCH=1\n")
+    one = found(repository, overridden(a=Override(args=given)))["a"]
+    assert one.args.keys() >= {"no_proxy", "SOURCE_DATE_EPOCH"}
+    assert one.predefined == {"HTTPS_PROXY": "5"}
+
+
+def test_the_triggers_of_a_sibling_count_where_they_are_run(repository: Any) -> None:
+    repository.write(
+        "base/Dockerfile",
+        "FROM scratch\nONBUILD ARG V\nONBUILD COPY --from=tool:1 / /\n"
+        "ONBUILD COPY --from=build / /\nONBUILD ADD https://h/x /\n",
+    )  # fmt: skip
+    repository.write("a/Dockerfile", "FROM b:1 AS build\nFROM ml/base\n")
+    repository.write("copies/Dockerfile", "FROM scratch\nCOPY --from=ml/base / /\n")
+    args = Override(args={"V": "1"})
+    components = found(repository, overridden(a=args, base=args, copies=args))
+    assert (components["base"].bases, components["base"].unused_args) == ((), ("V",))
+    assert (components["copies"].bases, components["copies"].unused_args) == ((), ("V",))
+    assert sorted(components["a"].bases) == ["b:1", "tool:1"]
+    assert components["a"].args == {"V": "1"}
+    assert components["a"].remotes == ("https://h/x",)
+    assert planning.remarks({"a": components["a"]}) == [
+        "a: a/Dockerfile adds https://h/x, whose content is in no key: "
+        "give ADD a --checksum, or a git URL its whole commit"
+    ]
+
+
+def test_the_frontend_is_a_base(repository: Any) -> None:
+    repository.write("a/Dockerfile", "# syntax=docker/dockerfile:1\nFROM python:3\n")
+    repository.write("b/Dockerfile", "# syntax=ml/a\nFROM python:3\n")
+    components = found(repository)
+    assert components["a"].syntax == "docker/dockerfile:1"
+    assert components["a"].images == ("python:3",)
+    assert components["a"].bases == ("python:3", "docker/dockerfile:1")
+    assert components["b"].syntax == "ml/a"
+    assert components["b"].parents == {"ml/a": "a"}
+
+
+@pytest.mark.parametrize(
+    ("value", "syntax", "args"),
+    [
+        ("x:1 more", "x:1", {}),
+        ("dockerfile.v0", None, {"BUILDKIT_SYNTAX": "dockerfile.v0"}),
+        (" ", "docker/dockerfile:1", {}),
+    ],
+)
+def test_an_argument_names_the_frontend(
+    repository: Any, value: str, syntax: str | None, args: dict[str, str]
+) -> None:
+    repository.write("a/Dockerfile", "# syntax=docker/dockerfile:1\nFROM scratch\n")
+    override = Override(args={"BUILDKIT_SYNTAX": value})
+    one = found(repository, overridden(a=override))["a"]
+    assert (one.syntax, one.args) == (syntax, args)
+    assert one.bases == ((syntax,) if syntax else ())
+
+
+def test_bases_are_those_of_all_platforms(repository: Any) -> None:
+    repository.write(
+        "a/Dockerfile",
+        "FROM x AS on-amd64\nFROM y AS on-arm64\nFROM z AS on-s390x\nFROM on-$TARGETARCH\n"
+        "COPY --from=tool / /\n",
+    )
+    one = found(repository)["a"]
+    assert (one.platforms, one.bases) == (("linux/amd64",), ("x", "tool"))
+    both = Config(build=Build(platforms=("linux/arm64", "linux/amd64", "linux/arm64")))
+    one = found(repository, both)["a"]
+    assert (one.platforms, one.bases) == (("linux/amd64", "linux/arm64"), ("x", "tool", "y"))
+    both.components["a"] = Override(platforms=("linux/s390x",))
+    one = found(repository, both)["a"]
+    assert (one.platforms, one.bases) == (("linux/s390x",), ("z", "tool"))
+
+
+def test_many_dockerfiles_in_many_places(repository: Any) -> None:
+    repository.write("a/Dockerfile", "FROM x\n")
+    repository.write("a/Dockerfile.gpu", "FROM y\n")
+    repository.write("a/gpu.Dockerfile.dockerignore", "*\n")
+    repository.write("a/small.Dockerfile", "FROM z\n")
+    repository.write("docker/all.Dockerfile", "FROM x\n")
+    components = found(repository, overridden(all=Override(
+        dockerfile="docker/all.Dockerfile", context=".")
+    ))  # fmt: skip
+    assert {name: (one.context, one.bases) for name, one in components.items()} == {
+        "a": ("a", ("x",)), "a-gpu": ("a", ("y",)), "a-small": ("a", ("z",)), "all": (".", ("x",)),
+    }  # fmt: skip
 
 
 def test_this_repository_finds_its_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,46 @@ def test_source(repository: Any) -> None:
     repository.write("b")
     assert git.source(repository.root).dirty
     assert repository.git("status", "--porcelain") == "?? b\n"
+
+
+def test_files_of_a_sparse_checkout(repository: Any) -> None:
+    for path in ("a/x", "b/x", "c/x"):
+        repository.write(path)
+    repository.commit()
+    repository.git("sparse-checkout", "set", "--no-cone", "/a/")
+    assert not (repository.root / "b").exists()
+    repository.write("b/x")  # put back by hand, though git does not look at it
+    assert git.files(repository.root) == ["a/x", "b/x"]
+
+
+def test_files_in_the_middle_of_a_merge(repository: Any) -> None:
+    repository.write("a", "1")
+    repository.commit()
+    repository.git("checkout", "-q", "-b", "other")
+    repository.write("a", "2")
+    repository.commit()
+    repository.git("checkout", "-q", "main")
+    repository.write("a", "3")
+    repository.write("b", "")
+    repository.commit()
+    with pytest.raises(subprocess.CalledProcessError):
+        repository.git("merge", "other")
+    repository.git("rm", "-q", "--cached", "b")  # it stays in the work tree
+    assert git.files(repository.root) == ["a", "b"]
+    assert git.source(repository.root).dirty
+
+
+@pytest.mark.parametrize("name", ["# x", "moved\n# y"])
+def test_any_change_makes_it_dirty(repository: Any, name: str) -> None:
+    repository.write("a", "1")
+    repository.write(name, "some content\n" * 10)
+    repository.commit()
+    repository.git("branch", "--set-upstream-to=main", "main")
+    assert not git.source(repository.root).dirty
+    repository.git("mv", name, "z")
+    assert git.source(repository.root) == Source(
+        commit=repository.git("rev-parse", "HEAD").strip(), branch="main", dirty=True
+    )
 
 
 def test_before_the_first_commit(repository: Any) -> None:

@@ -26,10 +26,9 @@ BASES = {"python:3.11": "sha256:" + "a" * 64}
 
 
 def computed(
-    root: Path, bases: dict[str, str] = BASES, platform: str = "linux/amd64", **overrides: Override
+    root: Path, bases: dict[str, str] = BASES, **overrides: Override
 ) -> dict[str, tuple[str, bool]]:
-    components = discover(root, Config(components=overrides), "ml")
-    return keys.compute(root, components, bases, platform=platform)
+    return keys.compute(root, discover(root, Config(components=overrides), "ml"), bases)
 
 
 def key(root: Path, *arguments: Any, **options: Any) -> str:
@@ -54,9 +53,9 @@ def project(repository: Any) -> Any:
 def test_the_recipe_has_not_changed_by_accident(project: Any) -> None:
     # A new value here rebuilds every image of every user: raise keys._RECIPE and say why.
     assert computed(project.root) == {
-        "base": ("79b229c08b2ca6552169376042705e0cfe69783b66d44f4b53183fbcb51e2f85", False),
-        "other": ("d9d502217d60af56bedab837516785728fe64ac820201730e0a944672f5d1929", False),
-        "train": ("f856861ea90bf403a45a2e39ef61cbd96e50104a77626a093a617e8a6a52c714", False),
+        "base": ("834a732454433084699b7f15d824e64c4ab513bcc1a68c6b8d6c98be4f2c5ab4", False),
+        "other": ("50de0dc571d979a35188ea20b4300fbfcef36fea66e0c4821f8439e05d3d82c8", False),
+        "train": ("1a0d1f463664f89052f90bfb4fb4d3280793d362a25b0181921fa81bad5ee53e", False),
     }
 
 
@@ -145,7 +144,10 @@ def test_changed_by_what_ci_yaml_says(project: Any) -> None:
         key(project.root, train=Override(target="one")),
         key(project.root, train=Override(target="two")),
         key(project.root, train=Override(context=".")),
-        key(project.root, platform="linux/arm64"),
+        key(project.root, train=Override(platforms=("linux/arm64",))),
+        key(project.root, train=Override(platforms=("linux/arm64", "linux/amd64"))),
+        key(project.root, train=Override(args={"BUILDKIT_SYNTAX": "python:3.11"})),
+        key(project.root, train=Override(args={"BUILDKIT_SANDBOX_HOSTNAME": "x"})),
         key(project.root, {"python:3.11": "sha256:" + "b" * 64}),  # through the parent
     ]
     assert len(set(found)) == len(found)
