@@ -96,15 +96,16 @@ def build(
     return lock
 
 
-def file_of(shard: tuple[int, int] | None) -> str:
-    """The name of a lock in the build directory."""
-    return FILE if shard is None else f"images.lock.{shard[0]}-of-{shard[1]}.json"
+def dry_run(workspace: Workspace, shard: tuple[int, int] | None = None) -> list[str]:
+    """What `build` would do, a line each. Asks nobody.
 
-
-def dry_run(workspace: Workspace) -> list[str]:
-    """What `build` would do, a line each. Asks nobody."""
-    plan = planning.plan(workspace)
-    return [_would(workspace, component) for component in plan.components]
+    shard: as plan.json divides, for that depends on what the registry had.
+    """
+    if shard is None:
+        plan = planning.plan(workspace)
+    else:
+        plan = workspace.read(planning.FILE, Plan, made_by=f"plan --shards {shard[1]}")
+    return [_would(workspace, component) for component in shards.members(plan, shard)]
 
 
 def _would(workspace: Workspace, component: PlannedComponent) -> str:
@@ -158,10 +159,20 @@ def _session(
         workspace=workspace,
         registry=registry,
         trivy=Trivy(workspace.home / "trivy", workers=jobs, repository=database),
-        previous=storage.read_if_there(workspace.build / file_of(shard), Lock, made_by="build")
+        previous=storage.read_if_there(
+            workspace.build / shards.file_of(shard, FILE), Lock, made_by="build"
+        )
         or storage.read_if_there(workspace.build / FILE, Lock, made_by="build"),
         ingredients=ingredients,
     )
+
+
+def _previous(workspace: Workspace, shard: tuple[int, int] | None) -> Lock | None:
+    """The lock of the last run; of a shard's own, or of the whole."""
+    found = None
+    for name in dict.fromkeys((shards.file_of(shard, FILE), FILE)):
+        found = found or storage.read_if_there(workspace.build / name, Lock, made_by="build")
+    return found
 
 
 def _connect(
@@ -274,7 +285,7 @@ def _lock(
         components={n: one for n, one in images.items() if isinstance(one, LockedImage)},
         failed={n: one for n, one in images.items() if isinstance(one, FailedImage)},
         seconds=round(seconds, 3),
-        shard=f"{shard[0]}/{shard[1]}" if shard else "",
+        shard=shards.label(shard) if shard else "",
         plan=planning.plan_id(plan),
     )
 
@@ -285,9 +296,9 @@ def _write(
     work: Mapping[str, ImageWork],
     shard: tuple[int, int] | None,
 ) -> None:
-    workspace.write(file_of(shard), lock)
+    workspace.write(shards.file_of(shard, FILE), lock)
     suites = [work[name].outcome for name in sorted(work)]
-    name = JUNIT if shard is None else JUNIT.with_suffix(f".{shard[0]}-of-{shard[1]}.xml")
+    name = shards.file_of(shard, JUNIT.as_posix())
     junit.write(workspace.build / name, [one.suite for one in suites if one is not None])
 
 

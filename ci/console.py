@@ -59,10 +59,8 @@ class Console:
             with self._lock:
                 self._running.pop(name, None)
 
-    def detail(self, name: str, text: str) -> None: ...
-    def finished(self, name: str, ok: bool) -> None: ...
     @contextmanager
-    def live(self, total: int = 0, remaining: object = None) -> Iterator[None]:
+    def live(self) -> Iterator[None]:
         """While the block runs, a terminal shows what is under way."""
         if self._quiet or not sys.stderr.isatty():
             yield

@@ -86,13 +86,7 @@ class ImageWork:
         """It is not to be had, because those before it failed."""
         if self.outcome is None:
             self._step = "parent"
-            names = ", ".join(by)
-            self._failed(
-                ParentFailedError(
-                    f"component '{self._planned.name}' was not built because {names} failed",
-                    f"Mend {names}",
-                )
-            )
+            self._failed(ParentFailedError.of(self._planned.name, by))
 
     def cancelled(self) -> None:
         """It was not begun or not ended, because another failed and that ends the run."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ci import build, compile, deploy, forecast, pin, plan, release, train, upload
 from ci.console import counted
@@ -39,8 +38,7 @@ def run(
         + (f": {', '.join(missing)}" if missing else "")
     )
     console.stage("build")
-    asked: dict[str, Any] = {"fail_fast": True} if fail_fast else {}
-    lock = build.build(workspace, jobs=jobs, **asked)
+    lock = build.build(workspace, jobs=jobs, fail_fast=fail_fast)
     build.raise_failures(lock)
     console.stage("pin")
     pins = pin.pin(workspace)

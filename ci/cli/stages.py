@@ -84,11 +84,9 @@ def build(
     from ci import build as stage
 
     if workspace.dry_run:
-        show_lines(stage.dry_run(workspace), as_json)
+        show_lines(stage.dry_run(workspace, shard), as_json)
         return
-    asked: dict[str, Any] = {"fail_fast": fail_fast, "shard": shard}
-    asked = {name: value for name, value in asked.items() if value}
-    lock = stage.build(workspace, jobs=jobs, **asked)
+    lock = stage.build(workspace, jobs=jobs, fail_fast=fail_fast, shard=shard)
     show(lock, [f"{name}  {image.reference}" for name, image in lock.components.items()], as_json)
     stage.raise_failures(lock)
 
