@@ -22,7 +22,6 @@ from ci_tools.documents import (
 )
 from ci_tools.errors import (
     CIError,
-    ConfigError,
     EngineError,
     ParentFailedError,
     ScanFailedError,
@@ -237,8 +236,9 @@ def request_for(
 ) -> buildx.Request:
     """What BuildKit is asked for. parents: component -> its image.
 
-    Raises ConfigError for a secret whose file is not there.
+    Raises ConfigError for a secret that is not there, CredentialsError.
     """
+    bundle = buildx.ca_bundle()
     component = workspace.components[planned.name]
     contexts = {reference: parents[name] for reference, name in component.parents.items()}
     contexts |= {reference: image for reference, image in planned.bases.items() if image}
@@ -254,22 +254,9 @@ def request_for(
         args=component.args,
         contexts=contexts,
         labels=labels,
-        secrets=_secrets(workspace),
+        secrets={buildx.CA_SECRET: bundle} if bundle else {},
+        offered=workspace.secrets.offered(),
     )
-
-
-def _secrets(workspace: Workspace) -> dict[str, Path]:
-    bundle = buildx.ca_bundle()
-    secrets = {buildx.CA_SECRET: bundle} if bundle else {}
-    for name, file in workspace.config.build.secrets.items():
-        path = Path(file).expanduser()
-        if not path.is_file() and not workspace.dry_run:
-            raise ConfigError(
-                f"ci.yaml: the file of build secret '{name}' is not there ({path})",
-                "Put it there, or mend build.secrets",
-            )
-        secrets[name] = path
-    return secrets
 
 
 def _told(image: LockedImage) -> str:

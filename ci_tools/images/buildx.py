@@ -18,6 +18,7 @@ import msgspec
 
 from ci_tools import process
 from ci_tools.errors import BuildError, EngineError, ImageTestError
+from ci_tools.images.secrets import Offered
 
 CA_SECRET = "ca-bundle"  # noqa: S105 - the id under which a Dockerfile mounts it
 _INSTALL = "Install Docker with its buildx plugin ('make run' does it on Debian)"
@@ -30,6 +31,7 @@ class Request:
     tag:      the name it gets in the engine.
     contexts: reference in the Dockerfile -> pinned image that stands for it.
     secrets:  BuildKit secret id -> file.
+    offered:  secrets that are not for everybody's eyes, and ssh agents.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Request:
     contexts: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Path] = field(default_factory=dict)
+    offered: Offered = field(default_factory=lambda: Offered([], {}, []))
 
 
 def check() -> None:
@@ -82,7 +85,7 @@ def build(request: Request, *, timeout: float, log: Path) -> str:
         ]
         if request.target:
             command.append(f"--target={request.target}")
-        done = process.run([*command, str(request.context)], timeout=timeout, log=log)
+        done = _run([*command, str(request.context)], request, timeout, log)
         if not done.ok:
             raise _failed(request.name, "does not build", done, timeout, log, BuildError)
         # The file, not a log line: a digest read by regex is wrong on some
@@ -98,7 +101,7 @@ def test(request: Request, stage: str, *, timeout: float, log: Path) -> None:
     Raises ImageTestError, EngineError.
     """
     command = [*_command(request), "--output=type=cacheonly", f"--target={stage}"]
-    done = process.run([*command, str(request.context)], timeout=timeout, log=log)
+    done = _run([*command, str(request.context)], request, timeout, log)
     if not done.ok:
         raise _failed(request.name, "has failing tests", done, timeout, log, ImageTestError)
 
@@ -122,7 +125,14 @@ def _command(request: Request) -> list[str]:
         for reference, image in sorted(request.contexts.items())
     ]
     command += [f"--secret=id={name},src={path}" for name, path in sorted(request.secrets.items())]
-    return command
+    return [*command, *request.offered.options]
+
+
+def _run(command: list[str], request: Request, timeout: float, log: Path) -> process.Finished:
+    offered = request.offered
+    return process.run(
+        command, timeout=timeout, log=log, env=offered.environment, secrets=offered.hidden
+    )
 
 
 def _pairs(option: str, values: Mapping[str, str]) -> Sequence[str]:
