@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, TypeVar
 
+from ci_tools.images.progress import Progress
+
 from ci import verdicts
 from ci.request import request_for
 from ci.session import Session
@@ -18,7 +20,6 @@ from ci_tools.documents import FailedImage, LockedImage, PlannedComponent, Verdi
 from ci_tools.errors import CancelledError, CIError, EngineError, ParentFailedError
 from ci_tools.images import attempts, builders, buildx
 from ci_tools.images.builders import Builder, Made
-from ci_tools.images.progress import Progress
 from ci_tools.local import state
 from ci_tools.report import junit
 
@@ -135,7 +136,10 @@ class ImageWork:
         self._log.unlink(missing_ok=True)
         with self._working("build"):
             self._request = request_for(
-                self._workspace, planned, {**self._session.parents, **images}
+                self._workspace,
+                planned,
+                {**self._session.parents, **images},
+                self._session.env,
             )
             self._made = self._persistently(
                 lambda: self._builder.build(planned.repository, self._request, self._watch())

@@ -6,11 +6,9 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 
 from ci.workspace import Workspace
 from ci_tools.documents import PlannedComponent
-from ci_tools.errors import ConfigError
 from ci_tools.images import buildx
 from ci_tools.images.buildx import Request
 
@@ -18,11 +16,15 @@ _TAG_LENGTH = 128  # https://github.com/opencontainers/distribution-spec/blob/ma
 
 
 def request_for(
-    workspace: Workspace, planned: PlannedComponent, parents: Mapping[str, str]
+    workspace: Workspace,
+    planned: PlannedComponent,
+    parents: Mapping[str, str],
+    env: Mapping[str, str],
 ) -> Request:
     """parents: component -> its image, as BuildKit finds it.
+    env: variables for buildx, by which it finds the registry's credentials.
 
-    Raises ConfigError for a secret that is not there.
+    Raises ConfigError for a secret that is not there, CredentialsError.
     """
     component = workspace.components[planned.name]
     pinned = {reference: parents[name] for reference, name in component.parents.items()}
@@ -31,6 +33,7 @@ def request_for(
     if component.syntax in pinned:
         # The directive cannot be given a digest; this argument comes before it.
         args |= {"BUILDKIT_SYNTAX": pinned[component.syntax]}
+    bundle = buildx.ca_bundle()
     reads, writes = _caches(workspace, planned.name)
     return Request(
         name=planned.name,
@@ -41,7 +44,9 @@ def request_for(
         args=args,
         contexts={name: pinned[name] for name in component.images if name in pinned},
         labels=_labels(workspace, planned),
-        secrets=_secrets(workspace),
+        secrets={buildx.CA_SECRET: bundle} if bundle else {},
+        offered=workspace.secrets.offered(),
+        env=env,
         epoch=workspace.epoch,
         cache_from=reads,
         cache_to=writes,
@@ -87,17 +92,3 @@ def _caches(workspace: Workspace, component: str) -> tuple[list[str], str | None
 
 def _tag(component: str, branch: str) -> str:
     return f"{component}--{re.sub(r'[^A-Za-z0-9_.-]+', '-', branch)}"[:_TAG_LENGTH]
-
-
-def _secrets(workspace: Workspace) -> dict[str, Path]:
-    bundle = buildx.ca_bundle()
-    secrets = {buildx.CA_SECRET: bundle} if bundle else {}
-    for name, file in workspace.config.build.secrets.items():
-        path = Path(file).expanduser()
-        if not path.is_file() and not workspace.dry_run:
-            raise ConfigError(
-                f"ci.yaml: the file of build secret '{name}' is not there ({path})",
-                "Put it there, or mend build.secrets",
-            )
-        secrets[name] = path
-    return secrets

@@ -19,6 +19,7 @@ class Session:
 
     ingredients: component -> what its key is made of, for the lock.
     parents:     component -> image by digest, of those that other shards hold.
+    env:         variables by which docker finds the registry's credentials.
     halted:      set when nothing more is to be begun (`--fail-fast`).
     """
 
@@ -29,4 +30,5 @@ class Session:
     ingredients: Mapping[str, Ingredients]
     parents: Mapping[str, str] = field(default_factory=dict)
     builder: Builder | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
     halted: threading.Event = field(default_factory=threading.Event)

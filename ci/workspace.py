@@ -18,6 +18,7 @@ from ci_tools.components.references import valid_name
 from ci_tools.config import Config, Environment, PredictionService, Registry
 from ci_tools.documents import Document, Source
 from ci_tools.errors import ConfigError
+from ci_tools.images.secrets import Secrets
 from ci_tools.serving import declaration
 from ci_tools.serving.declaration import Servable
 
@@ -140,6 +141,11 @@ class Workspace:
             service=declared.service or embedded.service,
             allow_incomplete_scan=True,
         )
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """The build secrets, looked up when something is first built."""
+        return Secrets(self.config.build.secrets, self.config.build.ssh, dry_run=self.dry_run)
 
     @property
     def embedded(self) -> bool:

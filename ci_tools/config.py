@@ -7,9 +7,7 @@ equal.
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,12 +16,14 @@ import yaml
 from msgspec import Meta
 
 from ci_tools import yaml_safe
+from ci_tools.config_errors import did_you_mean, explained
 from ci_tools.errors import ConfigError
 
 FILE = "ci.yaml"
 T = TypeVar("T")
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=100)]
+SecretId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
 Seconds = Annotated[int, Meta(gt=0)]
 Severity = Literal["UNKNOWN", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
 # Without aliases (x86_64, aarch64, arm64/v8), so that equal ones read equal.
@@ -65,6 +65,28 @@ class Cache(_Section):
     repository: Name = "cache"
 
 
+class BuildSecret(_Section):
+    """Where one build secret is: exactly one of file, env and aws.
+
+    file: on this machine. env: name of a variable.
+    aws: ARN or name of a secret in Secrets Manager; key: one field of it, where
+    it is a JSON object.
+    """
+
+    file: Annotated[str, Meta(min_length=1)] | None = None
+    env: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    aws: Annotated[str, Meta(pattern=r"^(arn:aws[a-z-]*:secretsmanager:\S+|[^:\s]+)$")] | None = (
+        None
+    )
+    key: Annotated[str, Meta(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if sum(place is not None for place in (self.file, self.env, self.aws)) != 1:
+            raise ValueError("a build secret has exactly one of file, env and aws")
+        if self.key is not None and self.aws is None:
+            raise ValueError("only a build secret of aws has a key")
+
+
 class Build(_Section):
     """jobs: images built at once (default: the processors).
 
@@ -73,8 +95,11 @@ class Build(_Section):
     attempts: how often a pull or push is tried that fails for a passing reason.
     cache: keep layers in the registry, for agents that come without any.
 
-    secrets: BuildKit secret id -> file on this machine. `ca-bundle`, this
-    machine's CA bundle, is always offered; a secret never enters a key.
+    secrets: BuildKit secret id -> file on this machine, or where else it is.
+    `ca-bundle`, this machine's CA bundle, is always offered; a secret never
+    enters a key.
+    ssh: what `RUN --mount=type=ssh` may use: `default`, the running agent, or
+    `id=path` of a key or of an agent's socket.
     """
 
     jobs: Annotated[int, Meta(ge=1)] | None = None
@@ -82,7 +107,8 @@ class Build(_Section):
     platforms: Platforms = ("linux/amd64",)
     attempts: Annotated[int, Meta(ge=1, le=10)] = 4
     cache: Cache | None = None
-    secrets: dict[str, str] = {}
+    secrets: dict[SecretId, str | BuildSecret] = {}
+    ssh: list[Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+(=.+)?$")]] = []
 
 
 class Scan(_Section):
@@ -240,7 +266,7 @@ class Config(_Section):
             return Environment(allow_incomplete_scan=True)
         raise ConfigError(
             f"environment '{name}' is not declared in {FILE}",
-            _did_you_mean(name, ["local", *self.environments])
+            did_you_mean(name, ["local", *self.environments])
             or f"Declare it under 'environments:' or use one of: local, "
             f"{', '.join(self.environments) or '(none declared)'}",
         )
@@ -279,7 +305,7 @@ def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
     try:
         return msgspec.convert({} if data is None else data, kind)
     except msgspec.ValidationError as error:
-        raise _explained(name, kind, str(error)) from error
+        raise explained(name, kind, str(error)) from error
 
 
 def schema(kind: type[Any], title: str) -> dict[str, Any]:
@@ -303,50 +329,3 @@ def _dedented(node: Any) -> Any:
         else _dedented(value)
         for key, value in node.items()
     }
-
-
-_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
-
-
-def _explained(name: str, kind: type[Any], message: str) -> ConfigError:
-    """msgspec's sentence, with the nearest valid name for an unknown key."""
-    match = _UNKNOWN.search(message)
-    if not match:
-        return ConfigError(
-            f"{name}: {message.replace('`', chr(39)).replace('$.', '')}",
-            f"Mend it; 'python -m ci schema {name}' prints what it may hold",
-        )
-    field, path = match["field"], match["path"] or ""
-    valid = _fields_at(kind, path)
-    where = f"{path}.{field}" if path else field
-    return ConfigError(
-        f"{name}: unknown key '{where}'",
-        _did_you_mean(field, valid) or f"Valid here: {', '.join(valid) or 'nothing'}",
-    )
-
-
-def _did_you_mean(word: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
-    return f"Did you mean '{near[0]}'" if near else ""
-
-
-def _fields_at(kind: type[Any], path: str) -> list[str]:
-    """Field names of the struct that msgspec's error path points to."""
-    info = msgspec.inspect.type_info(kind)
-    for step in re.findall(r"[^.\[\]]+|\[[^\]]*\]", path):
-        info = _struct_in(info, step)
-    if isinstance(info, msgspec.inspect.StructType):
-        return [field.encode_name for field in info.fields]
-    return []
-
-
-def _struct_in(info: msgspec.inspect.Type, step: str) -> msgspec.inspect.Type:
-    if isinstance(info, msgspec.inspect.StructType):
-        info = next(f.type for f in info.fields if f.encode_name == step)
-    elif isinstance(info, msgspec.inspect.DictType):
-        info = info.value_type
-    elif isinstance(info, msgspec.inspect.ListType):
-        info = info.item_type
-    if isinstance(info, msgspec.inspect.UnionType):
-        info = next(t for t in info.types if not isinstance(t, msgspec.inspect.NoneType))
-    return info

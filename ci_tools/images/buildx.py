@@ -19,6 +19,7 @@ import msgspec
 
 from ci_tools import process
 from ci_tools.errors import BuildError, EngineError, ImageTestError
+from ci_tools.images.secrets import Offered
 
 CA_SECRET = "ca-bundle"  # noqa: S105 - the id under which a Dockerfile mounts it
 _START = "Start Docker ('make run' installs and starts it on Debian), or set DOCKER_HOST"
@@ -31,9 +32,8 @@ class Request:
 
     contexts: reference in the Dockerfile -> pinned image that stands for it.
     secrets:  BuildKit secret id -> file.
-    options:  more of buildx' own, such as `--secret=` and `--ssh=`.
-    env:      variables for buildx, such as the values of secrets.
-    hidden:   values that no log may show.
+    offered:  secrets that are not for everybody's eyes, and ssh agents.
+    env:      variables for buildx, such as where the registry's credentials are.
     epoch:    seconds since 1970 for every time in the image, so that the same
               sources give the same bytes (https://reproducible-builds.org/specs/source-date-epoch/).
     """
@@ -47,9 +47,8 @@ class Request:
     contexts: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Path] = field(default_factory=dict)
-    options: Sequence[str] = ()
+    offered: Offered = field(default_factory=lambda: Offered([], {}, []))
     env: Mapping[str, str] = field(default_factory=dict)
-    hidden: Sequence[str] = ()
     epoch: int | None = None
     cache_from: Sequence[str] = ()
     cache_to: str | None = None
@@ -179,8 +178,8 @@ def _run(request: Request, command: Sequence[str], watch: Watch) -> process.Fini
         [*command, str(request.context)],
         timeout=watch.timeout,
         log=watch.log,
-        env=request.env,
-        secrets=request.hidden,
+        env={**request.env, **request.offered.environment},
+        secrets=request.offered.hidden,
         on_line=watch.on_line,
     )
 
@@ -209,8 +208,7 @@ def _command(request: Request) -> list[str]:
         for reference, image in sorted(request.contexts.items())
     ]
     command += [f"--secret=id={name},src={path}" for name, path in sorted(request.secrets.items())]
-    command += request.options
-    return command
+    return [*command, *request.offered.options]
 
 
 def _pairs(option: str, values: Mapping[str, str]) -> Sequence[str]:
