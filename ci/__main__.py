@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import click
 
+from ci.view import printable
 from ci_tools import process
 from ci_tools.errors import CIError, InterruptedRunError
 
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def _tell(sentence: str) -> None:
-    print(f"ERROR: {sentence}", file=sys.stderr)
+    print(f"ERROR: {printable(sentence, keep=chr(10))}", file=sys.stderr)
 
 
 def _leave(sentence: str, code: int) -> NoReturn:

@@ -1,22 +1,28 @@
 """What a person sees: progress on stderr, results on stdout.
 
 On a terminal what is under way is shown live; elsewhere (Jenkins) every event
-is a plain line with the seconds since the start.
+is a plain line with the seconds since the start, and so is every new step.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+
+from ci.view import View, printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
-    from rich.live import Live
-    from rich.table import Table
+
+_KEPT = "\n\t"  # of a message; all else that is no printable character is escaped
+_CUT = 200  # characters of a step in a plain line
+_INDENT = "\n" + " " * 10  # a message's further lines cannot be taken for other messages
 
 
 class Console:
@@ -24,10 +30,13 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
+        self._terminal = draws(sys.stderr, os.environ)
         self._started = time.monotonic()
-        self._lock = threading.RLock()
-        self._running: dict[str, tuple[str, float]] = {}
-        self._live: Live | None = None
+        self._lock = threading.Lock()
+        self._rich: RichConsole | None = None
+        self._view = View()
+        self._live = False
+        self._told: dict[str, set[str]] = {}
         self.warnings: list[str] = []
 
     def stage(self, name: str) -> None:
@@ -50,61 +59,114 @@ class Console:
 
     @contextmanager
     def working(self, name: str, what: str) -> Iterator[None]:
-        """`name` is busy with `what` until the block ends; shown on a terminal only."""
+        """`name` is busy with `what` until the block ends.
+
+        A row of the live view; a plain line where there is no terminal.
+        """
         with self._lock:
-            self._running[name] = (what, time.monotonic())
+            self._told[name] = set()
+        self._view.begin(name, what)
+        self._plain(name, what)
         try:
             yield
         finally:
-            with self._lock:
-                self._running.pop(name, None)
+            self._view.end(name)
+
+    def detail(self, name: str, text: str) -> None:
+        """What `name` does just now, inside of `working`: one of its steps.
+
+        It may be told again and again: a plain line is written once a step.
+        """
+        if not self._view.detail(name, text):
+            return
+        with self._lock:
+            told = self._told.setdefault(name, set())
+            if text in told:
+                return
+            told.add(text)
+        self._plain(name, text)
+
+    def finished(self, name: str, ok: bool) -> None:
+        """`name`, one of the live view's total, is through with all it had to do."""
+        self._view.finished(name, ok)
 
     @contextmanager
-    def live(self) -> Iterator[None]:
-        """While the block runs, a terminal shows what is under way."""
-        if self._quiet or not sys.stderr.isatty():
+    def live(
+        self, total: int | None = None, remaining: Callable[[], float | None] | None = None
+    ) -> Iterator[None]:
+        """While the block runs, a terminal shows what is under way.
+
+        total:     how many `finished` there will be; None: they are not counted.
+        remaining: the seconds left, None where nobody knows. It is asked some
+                   times a second from another thread.
+        """
+        if self._quiet or not self._terminal or self._live:
             yield
             return
         from rich.live import Live
 
+        view = self._view = View(total, remaining)
         with Live(
-            console=_rich(), get_renderable=self._table, refresh_per_second=4, transient=True
-        ) as live:
-            self._live = live
+            view,
+            console=self._console(),
+            refresh_per_second=4,
+            transient=True,
+            # What somebody prints there would tear the view; in a pipe it is a result.
+            redirect_stdout=sys.stdout.isatty(),
+        ):
+            self._live = True
             try:
                 yield
             finally:
-                self._live = None
+                self._live = False
+                self._view = View()
 
-    def _table(self) -> Table:
-        from rich.table import Table
-
-        table = Table.grid(padding=(0, 2))
-        with self._lock:
-            for name, (what, since) in self._running.items():
-                table.add_row("…", name, what, f"{time.monotonic() - since:.0f} s")
-        return table
+    def _plain(self, name: str, what: str) -> None:
+        if self._terminal:
+            return
+        what = what if len(what) <= _CUT else what[: _CUT - 1] + "…"
+        self._print(f"{printable(name)} | {printable(what)}")
 
     def _print(self, text: str, *, style: str | None = None, loud: bool = False) -> None:
         if self._quiet and not loud:
             return
+        text = printable(text, keep=_KEPT)
+        # Who reads may be gone (a terminal that was closed): the work goes on.
+        with contextlib.suppress(OSError):
+            if self._terminal:  # no lock of ours: the view is drawn under rich's, and takes it
+                self._console().print(text, style=style, highlight=False, markup=False, emoji=False)
+                return
+            text = text.replace("\n", _INDENT)
+            line = f"[{time.monotonic() - self._started:7.1f}] {text}\n"
+            with self._lock:
+                sys.stderr.write(line)
+                sys.stderr.flush()
+
+    def _console(self) -> RichConsole:
+        """One for all: a live view goes out of the way of its own console's lines only."""
+        from rich.console import Console as RichConsole
+
         with self._lock:
-            if self._live is not None:
-                self._live.console.print(text, style=style, highlight=False, markup=False)
-            elif sys.stderr.isatty():
-                _rich().print(text, style=style, highlight=False, markup=False)
-            else:
-                print(
-                    f"[{time.monotonic() - self._started:7.1f}] {text}", file=sys.stderr, flush=True
-                )
+            if self._rich is None:
+                self._rich = RichConsole(stderr=True, force_terminal=True)
+            return self._rich
+
+
+def draws(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether `stream` is a terminal that can be drawn on, and a person's.
+
+    Not where NO_COLOR (no-color.org), a terminal without cursor movements, or a
+    CI says otherwise: Jenkins and others keep what they get, escapes and all.
+    """
+    return (
+        stream.isatty()
+        and not environ.get("NO_COLOR")
+        and environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+        and environ.get("CI", "").lower() in ("", "0", "false")
+        and not environ.get("JENKINS_URL")
+    )
 
 
 def counted(number: int, noun: str) -> str:
     """`1 image`, `2 images`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _rich() -> RichConsole:
-    from rich.console import Console as RichConsole
-
-    return RichConsole(stderr=True)
