@@ -15,24 +15,20 @@ from pathlib import Path
 
 from ci import plan as planning
 from ci import schedule, verdicts
+from ci import session as sessions
 from ci.console import counted
 from ci.image import ImageWork
 from ci.schedule import Name, Task
 from ci.session import Session
 from ci.workspace import Workspace
-from ci_tools import durations, process, storage
+from ci_tools import durations, process
 from ci_tools.components import changes, graph, keys, shards
 from ci_tools.documents import FailedImage, Ingredients, Lock, LockedImage, Plan, PlannedComponent
-from ci_tools.errors import CIError, InterruptedRunError, MissingInputError, error_for
-from ci_tools.images import builders
-from ci_tools.images.builders import Builder
-from ci_tools.images.registry import Registry
+from ci_tools.errors import InterruptedRunError, MissingInputError, error_for
 from ci_tools.report import junit
-from ci_tools.scanner.trivy import Trivy
 
 FILE = planning.LOCK
 JUNIT = Path("reports") / "images.xml"
-_CLOSE_SECONDS = 1.0
 _PHASES = ("push", "check", "build", "present")  # in order of urgency within an image
 
 
@@ -61,7 +57,7 @@ def build(
     plan = workspace.read(planning.FILE, Plan, made_by="plan")
     ingredients = _check_unchanged(workspace, plan)
     jobs = planning.jobs_at_once(workspace, jobs)
-    session = _session(workspace, jobs, ingredients, shard)
+    session = sessions.begun(workspace, jobs, ingredients, shard)
     # A stage that is run again finds what its first run pushed.
     planning.ask(session.registry, [one for one in plan.components if one.digest is None])
     planned = {component.name: component for component in shards.members(plan, shard)}
@@ -76,21 +72,19 @@ def build(
     work = {name: ImageWork(session, component) for name, component in planned.items()}
     if any(verdicts.kept(session, one) is None for one in planned.values()):
         # Fetched while the first images are built.
-        threading.Thread(target=partial(_fetch_database, session), daemon=True).start()
-    _connect(session, planned, work)
-    interrupted = False
+        threading.Thread(target=partial(sessions.fetch_database, session), daemon=True).start()
+    missing = [planned[name] for name, image in work.items() if image.missing]
     try:
-        _run(session, planned, work, jobs, fail_fast)
+        with sessions.connected(session, missing):
+            _run(session, planned, work, jobs, fail_fast)
     except KeyboardInterrupt:
-        interrupted = True
-    lock = _lock(workspace, plan, work, shard, time.monotonic() - started)
-    _write(workspace, lock, work, shard)
-    if interrupted:
+        had = _finished(workspace, plan, work, shard, started).components
         raise InterruptedRunError(
-            f"interrupted; {len(lock.components)} of {counted(len(planned), 'image')} "
-            f"{'is' if len(lock.components) == 1 else 'are'} in the lock",
+            f"interrupted; {len(had)} of {counted(len(planned), 'image')} "
+            f"{'is' if len(had) == 1 else 'are'} in the lock",
             "Run the same command again: it goes on with the rest",
-        )
+        ) from None
+    lock = _finished(workspace, plan, work, shard, started)
     durations.record(workspace.home, lock)
     _warn_of_incomplete(workspace, lock)
     return lock
@@ -146,51 +140,6 @@ def _warn_of_incomplete(workspace: Workspace, lock: Lock) -> None:
         )
 
 
-def _session(
-    workspace: Workspace,
-    jobs: int,
-    ingredients: Mapping[str, Ingredients],
-    shard: tuple[int, int] | None,
-) -> Session:
-    registry = Registry.of(workspace.registry)
-    registry.ping()
-    database = workspace.config.scan.database
-    return Session(
-        workspace=workspace,
-        registry=registry,
-        trivy=Trivy(workspace.home / "trivy", workers=jobs, repository=database),
-        previous=storage.read_if_there(
-            workspace.build / shards.file_of(shard, FILE), Lock, made_by="build"
-        )
-        or storage.read_if_there(workspace.build / FILE, Lock, made_by="build"),
-        ingredients=ingredients,
-    )
-
-
-def _previous(workspace: Workspace, shard: tuple[int, int] | None) -> Lock | None:
-    """The lock of the last run; of a shard's own, or of the whole."""
-    found = None
-    for name in dict.fromkeys((shards.file_of(shard, FILE), FILE)):
-        found = found or storage.read_if_there(workspace.build / name, Lock, made_by="build")
-    return found
-
-
-def _connect(
-    session: Session, planned: Mapping[str, PlannedComponent], work: Mapping[str, ImageWork]
-) -> None:
-    """The builder, and whether a push would be taken: asked before the first long
-    build, and only where there is something to build."""
-    missing = [planned[name] for name, image in work.items() if image.missing]
-    if not missing:
-        return
-    components = session.workspace.components
-    session.builder = builders.in_use(
-        session.registry, needs_engine=any(components[one.name].test for one in missing)
-    )
-    for line in session.registry.preflight({one.repository for one in missing}):
-        session.workspace.console.event(line)
-
-
 def _run(
     session: Session,
     planned: Mapping[str, PlannedComponent],
@@ -242,64 +191,37 @@ def _run(
             parents, {n: s for n, s in seconds.items() if work[n].outcome is None}, jobs
         )
 
-    try:
-        with session.workspace.console.live(len(work), left):
-            schedule.run(tasks, jobs=jobs, blocked=blocked, halted=session.halted.is_set)
-    finally:
-        _close(session.builder)
+    with session.workspace.console.live(len(work), left):
+        schedule.run(tasks, jobs=jobs, blocked=blocked, halted=session.halted.is_set)
     if session.halted.is_set():
         for image in work.values():
             image.cancelled()
 
 
-def _fetch_database(session: Session) -> None:
-    try:
-        problem = session.trivy.database.problem
-    except CIError:
-        return  # the first scan meets it again, and tells
-    if problem:
-        session.workspace.console.event(problem)
-
-
-def _close(builder: Builder | None) -> None:
-    """Let the builder forget what was only for this run; an engine that does not
-    answer must not keep us when we were told to stop."""
-    if builder is not None:
-        closing = threading.Thread(target=builder.close, daemon=True)
-        closing.start()
-        closing.join(_CLOSE_SECONDS if process.stopping() else None)
-
-
-def _lock(
+def _finished(
     workspace: Workspace,
     plan: Plan,
     work: Mapping[str, ImageWork],
     shard: tuple[int, int] | None,
-    seconds: float,
+    started: float,
 ) -> Lock:
-    images = {name: one.outcome.image for name, one in work.items() if one.outcome is not None}
-    return Lock(
+    """The lock of what there is, written, and the JUnit file."""
+    outcomes = {name: one.outcome for name, one in sorted(work.items()) if one.outcome}
+    images = {name: outcome.image for name, outcome in outcomes.items()}
+    lock = Lock(
         project=plan.project,
         environment=workspace.environment_name,
         source=plan.source,
         components={n: one for n, one in images.items() if isinstance(one, LockedImage)},
         failed={n: one for n, one in images.items() if isinstance(one, FailedImage)},
-        seconds=round(seconds, 3),
+        seconds=round(time.monotonic() - started, 3),
         shard=shards.label(shard) if shard else "",
         plan=planning.plan_id(plan),
     )
-
-
-def _write(
-    workspace: Workspace,
-    lock: Lock,
-    work: Mapping[str, ImageWork],
-    shard: tuple[int, int] | None,
-) -> None:
     workspace.write(shards.file_of(shard, FILE), lock)
-    suites = [work[name].outcome for name in sorted(work)]
-    name = shards.file_of(shard, JUNIT.as_posix())
-    junit.write(workspace.build / name, [one.suite for one in suites if one is not None])
+    report = workspace.build / shards.file_of(shard, JUNIT.as_posix())
+    junit.write(report, [outcome.suite for outcome in outcomes.values()])
+    return lock
 
 
 def _check_unchanged(workspace: Workspace, plan: Plan) -> dict[str, Ingredients]:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, TypeVar
 
-from ci_tools.images.progress import Progress
-
 from ci import verdicts
 from ci.request import request_for
 from ci.session import Session
@@ -20,6 +18,7 @@ from ci_tools.documents import FailedImage, LockedImage, PlannedComponent, Verdi
 from ci_tools.errors import CancelledError, CIError, EngineError, ParentFailedError
 from ci_tools.images import attempts, builders, buildx
 from ci_tools.images.builders import Builder, Made
+from ci_tools.images.progress import Progress
 from ci_tools.local import state
 from ci_tools.report import junit
 
@@ -140,6 +139,7 @@ class ImageWork:
                 planned,
                 {**self._session.parents, **images},
                 self._session.env,
+                exports_cache=self._builder.exports_cache,
             )
             self._made = self._persistently(
                 lambda: self._builder.build(planned.repository, self._request, self._watch())

@@ -20,9 +20,12 @@ def request_for(
     planned: PlannedComponent,
     parents: Mapping[str, str],
     env: Mapping[str, str],
+    *,
+    exports_cache: bool,
 ) -> Request:
     """parents: component -> its image, as BuildKit finds it.
     env: variables for buildx, by which it finds the registry's credentials.
+    exports_cache: whether the builder can keep layers in a registry.
 
     Raises ConfigError for a secret that is not there, CredentialsError.
     """
@@ -49,7 +52,7 @@ def request_for(
         env=env,
         epoch=workspace.epoch,
         cache_from=reads,
-        cache_to=writes,
+        cache_to=writes if exports_cache else None,
     )
 
 

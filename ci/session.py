@@ -1,16 +1,30 @@
-"""What all images of one run share."""
+"""What all images of one run share: the registry, the scanner, and a builder
+where something is to be built."""
 
 from __future__ import annotations
 
+import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from ci import plan as planning
+from ci.request import cache_repository
 from ci.workspace import Workspace
-from ci_tools.documents import Ingredients, Lock
+from ci_tools import process, storage
+from ci_tools.components import shards
+from ci_tools.documents import Ingredients, Lock, PlannedComponent
+from ci_tools.errors import CIError
+from ci_tools.images import builders, login
 from ci_tools.images.builders import Builder
 from ci_tools.images.registry import Registry
 from ci_tools.scanner.trivy import Trivy
+
+FILE = planning.LOCK
+_CLOSE_SECONDS = 1.0
 
 
 @dataclass
@@ -32,3 +46,88 @@ class Session:
     builder: Builder | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     halted: threading.Event = field(default_factory=threading.Event)
+
+
+def begun(
+    workspace: Workspace,
+    jobs: int,
+    ingredients: Mapping[str, Ingredients],
+    shard: tuple[int, int] | None,
+) -> Session:
+    """A session with a registry that answers. Raises RegistryError, ToolError."""
+    registry = Registry.of(workspace.registry)
+    registry.ping()
+    database = workspace.config.scan.database
+    return Session(
+        workspace=workspace,
+        registry=registry,
+        trivy=Trivy(workspace.home / "trivy", workers=jobs, repository=database),
+        previous=_previous(workspace, shard),
+        ingredients=ingredients,
+    )
+
+
+def _previous(workspace: Workspace, shard: tuple[int, int] | None) -> Lock | None:
+    """The lock of the last run; of a shard's own, or of the whole."""
+    found = None
+    for name in dict.fromkeys((shards.file_of(shard, FILE), FILE)):
+        found = found or storage.read_if_there(workspace.build / name, Lock, made_by="build")
+    return found
+
+
+@contextmanager
+def connected(session: Session, missing: Sequence[PlannedComponent]) -> Iterator[None]:
+    """Give the session a builder, if anything is missing.
+
+    It is asked before the first long build whether a push would be taken.
+    Raises EngineError, PushError, CredentialsError, RegistryError.
+    """
+    if not missing:
+        yield
+        return
+    workspace, registry = session.workspace, session.registry
+    tested = any(workspace.components[one.name].test for one in missing)
+    with tempfile.TemporaryDirectory(prefix="kfp-ci-") as scratch:
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            asked = pool.submit(registry.preflight, {one.repository for one in missing})
+            session.builder = builders.in_use(registry, needs_engine=tested)
+        for line in asked.result():
+            workspace.console.event(line)
+        _prepare_cache(session)
+        with login.client_environment(registry, Path(scratch)) as session.env:
+            try:
+                yield
+            finally:
+                _close(session.builder)
+
+
+def _prepare_cache(session: Session) -> None:
+    cache = cache_repository(session.workspace)
+    if cache is None or session.builder is None:
+        return
+    if session.builder.exports_cache:
+        session.registry.ensure_repository(cache, mutable=True)
+    else:
+        session.workspace.console.event(
+            "layers are read from the registry but not kept there: the engine's own image "
+            "store cannot (containerd's, or another builder, can)"
+        )
+
+
+def fetch_database(session: Session) -> None:
+    """Bring the vulnerability database up to date, and tell where that fails."""
+    try:
+        problem = session.trivy.database.problem
+    except CIError:
+        return  # the first scan meets it again, and tells
+    if problem:
+        session.workspace.console.event(problem)
+
+
+def _close(builder: Builder | None) -> None:
+    """Let the builder forget what was only for this run; an engine that does not
+    answer must not keep us when we were told to stop."""
+    if builder is not None:
+        closing = threading.Thread(target=builder.close, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS if process.stopping() else None)

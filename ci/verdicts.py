@@ -46,6 +46,7 @@ def scan(session: Session, name: str, subjects: Sequence[Subject], log: Path) ->
             platform=subject.platform,
             timeout=policy.timeout,
             log=log,
+            env=_login(session) if subject.source == "remote" else None,
         )
         trivy.sbom(build / report, build / sbom, log=log)
         found = gate.read((build / report).read_bytes())
@@ -55,6 +56,12 @@ def scan(session: Session, name: str, subjects: Sequence[Subject], log: Path) ->
     result = gate.combined(verdicts)
     refuse(workspace, name, result)
     return result
+
+
+def _login(session: Session) -> dict[str, str]:
+    """The registry's credentials, where docker's own configuration has none."""
+    known = session.registry.credentials()
+    return dict(zip(("TRIVY_USERNAME", "TRIVY_PASSWORD"), known, strict=True)) if known else {}
 
 
 def refuse(workspace: Workspace, name: str, verdict: Verdict) -> None:

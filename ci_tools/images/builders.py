@@ -59,7 +59,8 @@ class Pushed(NamedTuple):
 class Builder(Protocol):
     """All of these raise EngineError when the builder is gone."""
 
-    local_parents: bool  # whether a child may be built on what is not pushed yet
+    local_parents: bool  # whether a child may be built on what has no key yet
+    exports_cache: bool  # whether layers can be kept in a registry
 
     def build(self, repository: str, request: Request, watch: Watch) -> Made:
         """Build an image that will belong into a repository. Raises BuildError."""
@@ -83,6 +84,7 @@ class EngineBuilder:
         # Only the engine's own store looks for a tag at home first; containerd's
         # asks the registry, which does not have it yet.
         self.local_parents = not containerd
+        self.exports_cache = containerd
         # Another job may build the same key on this engine: nobody else has this tag.
         self._run = uuid.uuid4().hex[:12]
         self._tags: list[str] = []
@@ -143,6 +145,7 @@ class RegistryBuilder:
     """
 
     local_parents = True  # by digest, in the registry
+    exports_cache = True
 
     def __init__(self, registry: Registry, engine: Engine | None) -> None:
         self._registry = registry

@@ -20,6 +20,7 @@ import msgspec
 from ci_tools import process
 from ci_tools.errors import BuildError, EngineError, ImageTestError
 from ci_tools.images.secrets import Offered
+from ci_tools.images.transient import transient
 
 CA_SECRET = "ca-bundle"  # noqa: S105 - the id under which a Dockerfile mounts it
 _START = "Start Docker ('make run' installs and starts it on Debian), or set DOCKER_HOST"
@@ -76,7 +77,9 @@ class Watch:
 
 
 class Driver(NamedTuple):
-    """The builder in use. containerd: whether the engine keeps images in containerd."""
+    """The builder in use. containerd: whether the engine keeps images in containerd,
+    whose store can do what the engine's own cannot, such as keeping layers in a
+    registry (https://docs.docker.com/build/cache/backends/)."""
 
     name: str
     containerd: bool = False
@@ -84,11 +87,6 @@ class Driver(NamedTuple):
     @property
     def is_engine(self) -> bool:
         return self.name == "docker"
-
-    @property
-    def exports_cache(self) -> bool:
-        """The engine's own store cannot (https://docs.docker.com/build/cache/backends/)."""
-        return not self.is_engine or self.containerd
 
 
 def driver() -> Driver:
@@ -246,4 +244,9 @@ def _failed(
         reason, todo = "the disk is full", "Free some space: docker system prune"
     elif kind is ImageTestError:
         todo = "Read the test's output in the log and mend the component"
-    return kind(f"component '{name}' {what}{where} ({reason})", todo, log=watch.log)
+    return kind(
+        f"component '{name}' {what}{where} ({reason})",
+        todo,
+        log=watch.log,
+        again=kind is BuildError and transient(done.output),
+    )

@@ -110,14 +110,15 @@ class Ecr:
         user, _, password = base64.b64decode(answer["authorizationToken"]).decode().partition(":")
         return _Token(user, password, now, answer["expiresAt"])
 
-    def ensure_repository(self, name: str) -> bool:
+    def ensure_repository(self, name: str, *, mutable: bool = False) -> bool:
         """Make a repository that is not there yet; whether one was made.
 
         ECR, unlike other registries, takes no push to an unknown repository.
+        mutable: for what is no image of a key, such as cached layers.
 
         Raises CredentialsError, RegistryError.
         """
-        return self._made(name) is not None
+        return self._made(name, mutable=mutable) is not None
 
     def prepare(self, name: str) -> list[str]:
         """Make a repository that is not there yet, and look at one that is.
@@ -152,18 +153,19 @@ class Ecr:
                 return None
         return answer["repositories"][0]
 
-    def _made(self, name: str) -> list[str] | None:
+    def _made(self, name: str, *, mutable: bool = False) -> list[str] | None:
         """What was made, in sentences; None when it was there."""
         with self._translated("ecr:CreateRepository", name):
             try:
                 self._ecr.create_repository(
                     registryId=self._account,
                     repositoryName=name,
-                    **ecr_repository.creation(self._settings),
+                    **ecr_repository.creation(self._settings, mutable=mutable),
                 )
             except self._ecr.exceptions.RepositoryAlreadyExistsException:
                 return None
-        told = f"made the repository {self._host}/{name}, with immutable tags"
+        kind = "mutable" if mutable else "immutable"
+        told = f"made the repository {self._host}/{name}, with {kind} tags"
         try:
             with self._translated("ecr:PutLifecyclePolicy", name):
                 self._ecr.put_lifecycle_policy(

@@ -15,17 +15,17 @@ RELEASES = "release-*"  # tags of images that a release names
 _NEVER = 1_000_000
 
 
-def creation(settings: config.Ecr) -> dict[str, Any]:
+def creation(settings: config.Ecr, *, mutable: bool = False) -> dict[str, Any]:
     """CreateRepository's arguments, less the name.
 
     Tags are immutable whatever the settings say: a tag is a key, and no later
-    build may replace what a key names.
+    build may replace what a key names. mutable: for what has no keys.
     """
     encryption = {"encryptionType": "AES256"}
     if settings.encryption != "AES256":
         encryption = {"encryptionType": "KMS", "kmsKey": settings.encryption}
     return {
-        "imageTagMutability": "IMMUTABLE",
+        "imageTagMutability": "MUTABLE" if mutable else "IMMUTABLE",
         "imageScanningConfiguration": {"scanOnPush": settings.scan_on_push},
         "encryptionConfiguration": encryption,
     }

@@ -206,10 +206,10 @@ class Registry:
         """Other credentials than those, which the registry refused; None if there are none."""
         return None if self.ecr is None else self.ecr.renew(refused)
 
-    def ensure_repository(self, name: str) -> None:
+    def ensure_repository(self, name: str, *, mutable: bool = False) -> None:
         """Make a repository where the registry does not do so by itself (ECR)."""
         if self.ecr is not None:
-            self.ecr.ensure_repository(name)
+            self.ecr.ensure_repository(name, mutable=mutable)
 
     def _manifest(self, repository: str, reference: str) -> tuple[str, Manifest] | None:
         response = self._http.get(
