@@ -237,6 +237,8 @@ class Ecr:
                     config=Config(
                         retries={"mode": "adaptive", "max_attempts": 8},
                         max_pool_connections=_AT_ONCE,
+                        connect_timeout=10,
+                        read_timeout=30,
                     ),
                 )
             return self._client

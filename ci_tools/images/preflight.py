@@ -6,6 +6,7 @@ needs, and moves no bytes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -34,6 +35,13 @@ def check(http: Transport, ecr: Ecr | None, repositories: Collection[str]) -> li
         return told
 
     wanted = sorted(set(repositories))
+    if not wanted:
+        return []
+    # One question before many: who is away, or does not know us, is waited for once.
+    if ecr is not None:
+        ecr.credentials()
+    with contextlib.suppress(CredentialsError):  # which the repository's own error tells better
+        http.ask("GET", "/v2/")
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         # All are waited for: a repository half made would be in the way later.
         futures = [pool.submit(one, repository) for repository in wanted]

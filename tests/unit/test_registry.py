@@ -16,7 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from ci_tools.errors import CredentialsError, PushError, RegistryError
-from ci_tools.images import registry, transport
+from ci_tools.images import preflight, registry, transport
+from ci_tools.images.ecr import Ecr
 from ci_tools.images.manifests import Platform, normalised
 from ci_tools.images.registry import Registry
 
@@ -264,6 +265,39 @@ def test_why_a_push_would_not_be_taken(status, body, error, words) -> None:
         assert "p/train" in caught.value.what
 
 
+def test_a_push_that_ecr_refuses_names_the_permissions() -> None:
+    class Prepared(Ecr):
+        def credentials(self) -> tuple[str, str]:
+            return ("AWS", "x")
+
+        def prepare(self, name: str) -> list[str]:
+            return [f"made {name}"]
+
+    ecr = Prepared("111111111111.dkr.ecr.eu-west-1.amazonaws.com")
+
+    def http(host: str) -> transport.Transport:
+        return transport.Transport(
+            host,
+            plain_http=True,
+            patience=transport.DEFAULT,
+            credentials=ecr.credentials,
+            renew=lambda _: None,
+        )
+
+    with talking(lambda _: (202, {}, b"")) as (host, told):
+        assert preflight.check(http(host), ecr, ["b", "a", "b"]) == ["made a", "made b"]
+        assert sorted(talk.path for talk in told if talk.method == "POST") == [
+            "/v2/a/blobs/uploads/",
+            "/v2/b/blobs/uploads/",
+        ]
+    with talking(lambda _: (403, {}, b"{}")) as (host, _):
+        with pytest.raises(CredentialsError) as caught:
+            preflight.check(http(host), ecr, ["p/train"])
+        assert f"{host}/p/train" in caught.value.what
+        assert "ecr:InitiateLayerUpload" in caught.value.todo
+        assert "repository/p/train in eu-west-1 of account 111111111111" in caught.value.todo
+
+
 @pytest.mark.parametrize("cancelled", [204, 404, 405, 500])
 def test_a_registry_that_cancels_no_upload_is_no_worse(cancelled: int) -> None:
     def reply(talk: Talk) -> Reply:
@@ -272,9 +306,27 @@ def test_a_registry_that_cancels_no_upload_is_no_worse(cancelled: int) -> None:
     with talking(reply) as (host, told):
         assert Registry(host).preflight(["p/train"]) == []
     assert [(talk.method, talk.path) for talk in told] == [
+        ("GET", "/v2/"),
         ("POST", "/v2/p/train/blobs/uploads/"),
         ("DELETE", "/up/1"),
     ]
+
+
+def test_who_is_away_is_waited_for_once() -> None:
+    """Each wait is as long as a timeout, times the retries; the repositories may be hundreds."""
+    asked: list[int] = []
+
+    class Counted(Registry):
+        def credentials(self) -> None:
+            asked.append(1)
+
+    with pytest.raises(RegistryError, match="does not answer"):
+        Counted("127.0.0.1:1").preflight([f"p/{number}" for number in range(40)])
+    assert len(asked) == 1
+
+
+def test_a_preflight_of_nothing_asks_nobody() -> None:
+    assert Registry("127.0.0.1:1").preflight([]) == []
 
 
 def test_credentials_go_nowhere_else() -> None:
