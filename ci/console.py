@@ -72,12 +72,13 @@ class Console:
         finally:
             self._view.end(name)
 
-    def detail(self, name: str, text: str) -> None:
+    def detail(self, name: str, text: str, *, minor: bool = False) -> None:
         """What `name` does just now, inside of `working`: one of its steps.
 
-        It may be told again and again: a plain line is written once a step.
+        It may be told again and again: a plain line is written once a step, and
+        none for what is minor.
         """
-        if not self._view.detail(name, text):
+        if not self._view.detail(name, text) or minor:
             return
         with self._lock:
             told = self._told.setdefault(name, set())

@@ -188,6 +188,7 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with console.live(2, lambda: 3.0), console.working("train", "build"):
         for text in ("[1/2] FROM x", "[2/2] RUN y", "[2/2] RUN y", "[1/2] FROM x", "[2/2] RUN y"):
             console.detail("train", text)
+        console.detail("train", "[internal] load x", minor=True)
         console.event("hello")
     with console.working("train", "test"):
         console.detail("train", "[2/2] RUN y")
