@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
 _KEPT = "\n\t"  # of a message; all else that is no printable character is escaped
+_REDRAWN = 0.25  # seconds
 _CUT = 200  # characters of a step in a plain line
 _INDENT = "\n" + " " * 10  # a message's further lines cannot be taken for other messages
 
@@ -33,6 +34,7 @@ class Console:
         self._terminal = draws(sys.stderr, os.environ)
         self._started = time.monotonic()
         self._lock = threading.Lock()
+        self._drawing = threading.RLock()  # held while the terminal changes
         self._rich: RichConsole | None = None
         self._view = View()
         self._live = False
@@ -72,12 +74,13 @@ class Console:
         finally:
             self._view.end(name)
 
-    def detail(self, name: str, text: str) -> None:
+    def detail(self, name: str, text: str, *, minor: bool = False) -> None:
         """What `name` does just now, inside of `working`: one of its steps.
 
-        It may be told again and again: a plain line is written once a step.
+        It may be told again and again: a plain line is written once a step, and
+        none for what is minor.
         """
-        if not self._view.detail(name, text):
+        if not self._view.detail(name, text) or minor:
             return
         with self._lock:
             told = self._told.setdefault(name, set())
@@ -103,23 +106,50 @@ class Console:
         if self._quiet or not self._terminal or self._live:
             yield
             return
+        self._live = True
+        self._view = View(total, remaining)
+        try:
+            with self._drawn():
+                yield
+        finally:
+            self._live = False
+            self._view = View()
+
+    @contextmanager
+    def _drawn(self) -> Iterator[None]:
+        """The view is drawn by a thread of our own: rich's would draw while another
+        thread prints, and each would erase what it believes to stand there.
+        """
         from rich.live import Live
 
-        view = self._view = View(total, remaining)
-        with Live(
-            view,
+        live = Live(
+            self._view,
             console=self._console(),
-            refresh_per_second=4,
+            auto_refresh=False,
             transient=True,
             # What somebody prints there would tear the view; in a pipe it is a result.
             redirect_stdout=sys.stdout.isatty(),
-        ):
-            self._live = True
-            try:
-                yield
-            finally:
-                self._live = False
-                self._view = View()
+        )
+        over = threading.Event()
+
+        def draw() -> None:
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                while not over.wait(_REDRAWN):
+                    with self._drawing:
+                        live.refresh()
+
+        thread = threading.Thread(target=draw, daemon=True)
+        try:
+            with contextlib.suppress(OSError), self._drawing:
+                live.start(refresh=True)
+            thread.start()
+            yield
+        finally:
+            over.set()
+            if thread.is_alive():
+                thread.join()
+            with contextlib.suppress(OSError), self._drawing:
+                live.stop()
 
     def _plain(self, name: str, what: str) -> None:
         if self._terminal:
@@ -133,8 +163,11 @@ class Console:
         text = printable(text, keep=_KEPT)
         # Who reads may be gone (a terminal that was closed): the work goes on.
         with contextlib.suppress(OSError):
-            if self._terminal:  # no lock of ours: the view is drawn under rich's, and takes it
-                self._console().print(text, style=style, highlight=False, markup=False, emoji=False)
+            if self._terminal:
+                with self._drawing:
+                    self._console().print(
+                        text, style=style, highlight=False, markup=False, emoji=False
+                    )
                 return
             text = text.replace("\n", _INDENT)
             line = f"[{time.monotonic() - self._started:7.1f}] {text}\n"

@@ -39,6 +39,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return self.cached or self.seconds is not None or bool(self.failed)
 
     @property
+    def minor(self) -> bool:
+        """BuildKit's own preparations, which are many and mostly short."""
+        return self.stage == "internal" or self.stage.startswith("context ")
+
+    @property
     def label(self) -> str:
         """As BuildKit heads it: `[runtime 2/5] RUN pip install x`."""
         place = f"{self.number}/{self.total}" if self.total else ""

@@ -188,6 +188,7 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with console.live(2, lambda: 3.0), console.working("train", "build"):
         for text in ("[1/2] FROM x", "[2/2] RUN y", "[2/2] RUN y", "[1/2] FROM x", "[2/2] RUN y"):
             console.detail("train", text)
+        console.detail("train", "[internal] load x", minor=True)
         console.event("hello")
     with console.working("train", "test"):
         console.detail("train", "[2/2] RUN y")
@@ -268,11 +269,11 @@ PLAIN = {"CI": "", "NO_COLOR": "", "JENKINS_URL": "", "TERM": "xterm-256color", 
          "LINES": ""}  # fmt: skip
 
 
-def on_a_terminal(**environment: str) -> str:
-    """Everything that a terminal gets from PROGRAM."""
+def on_a_terminal(program: str = PROGRAM, **environment: str) -> str:
+    """Everything that a terminal gets from a program."""
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdin=theirs, stdout=theirs, stderr=theirs,
+        [sys.executable, "-c", program], stdin=theirs, stdout=theirs, stderr=theirs,
         env={**os.environ, "PYTHONPATH": str(ROOT), **PLAIN, **environment},
     )  # fmt: skip
     os.close(theirs)
@@ -296,12 +297,60 @@ def test_live() -> None:
     assert "\x07" not in got
     assert "\x1b[2J" not in got
     assert "[red]x[/red]\\x1b]" in text
-    assert "1/3 · failed 1 · waiting 1 · 0:00 · ETA 1:15" in text
+    assert re.search(r"1/3 · failed 1 · waiting 1 · \d+:\d\d · ETA 1:15", text)
     assert "[2/5] RUN pip" in text
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in ("WARNING: mind [bold]this[/bold] :smile:", "on stdout", "on stderr", "after"):
         assert lines.count(line) == 1
     assert lines[-1] == "after"
+
+
+CROWD = """
+import threading
+from ci.console import Console
+console = Console()
+
+def work(number):
+    for image in range(150):
+        name = f"row-{number}-{image}"
+        with console.working(name, "build"):
+            console.event(f"event-{number}-{image}")
+        console.finished(name, True)
+
+with console.live(600):
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_of_the_view_nothing_is_left_over() -> None:
+    """Though many speak while it is drawn: what is erased is what was there."""
+    shown = screen(on_a_terminal(CROWD, COLUMNS="200", LINES="50"))
+    assert sorted(line for line in shown if line) == sorted(
+        f"event-{number}-{image}" for number in range(4) for image in range(150)
+    )
+
+
+def screen(got: str) -> list[str]:
+    """The lines that stand on an endless terminal which knows what rich makes use of."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", got):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif up := re.fullmatch(r"\x1b\[(\d+)A", part):
+            row -= int(up[1])
+        elif part == "\r" or (part[0] == "\x1b" and part[-1] in "mhl"):
+            continue
+        else:
+            assert part[0] != "\x1b"
+            lines[row] += part
+    return [line.rstrip() for line in lines]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,18 @@ def test_several_stages_and_the_export() -> None:
     assert not any(step.cached for step in steps.values())
 
 
+def test_what_is_minor() -> None:
+    names = [name for name in ("multi", "context") for name in name_of_major(name)]
+    assert [name.partition(" ")[0] for name in names] == [
+        "[base", "[deps", "[assets", "[runtime", "[runtime", "[runtime", "exporting",
+        "[1/2]", "exporting",
+    ]  # fmt: skip
+
+
+def name_of_major(name: str) -> list[str]:
+    return [step.label for step in after(name).steps.values() if not step.minor]
+
+
 def test_what_is_cached() -> None:
     steps = after("cached").steps.values()
     assert [step.cached for step in steps if step.number] == [True] * 6
