@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 from ci import verdicts
 from ci.request import request_for
 from ci.session import Session
+from ci_tools import process
 from ci_tools.documents import FailedImage, LockedImage, PlannedComponent, Verdict
 from ci_tools.errors import CancelledError, CIError, EngineError, ParentFailedError
 from ci_tools.images import attempts, builders, buildx
@@ -107,7 +108,7 @@ class ImageWork:
         except CIError as error:
             if self._session.halted.is_set():
                 self.cancelled()
-            else:
+            elif not process.stopping():  # else it is our own doing, and no verdict
                 self._failed(error)
             return False
         return True
@@ -245,9 +246,9 @@ class ImageWork:
         console, name, steps = self._workspace.console, self._planned.name, Progress()
 
         def read(line: str) -> None:
-            step = steps.read(line)
-            if step is not None and step.total and not step.ended:
-                console.detail(name, step.label)
+            steps.read(line)
+            if (step := steps.current) is not None:
+                console.detail(name, step.label, minor=step.minor)
 
         return buildx.Watch(
             timeout=max(self._left - spent, 1.0),
