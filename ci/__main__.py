@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from ci_tools.errors import CIError, InterruptedRunError
 
 def main() -> None:
     """Run the command line; every failure becomes one sentence and an exit code."""
+    gc.set_threshold(100_000)  # a command makes much, keeps it and ends: there is little to find
     signal.signal(signal.SIGTERM, _interrupt)  # Jenkins aborts with SIGTERM
     try:
         code = cli.main(prog_name="kfp-ci", standalone_mode=False)
