@@ -7,7 +7,6 @@ its instructions mean follows frontend/dockerfile/dockerfile2llb.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -274,6 +273,8 @@ def _remotes(sources: Iterable[str]) -> list[str]:
 
 def _mounted(flags: Iterable[str]) -> list[str]:
     """The `from` of RUN's `--mount=type=bind,from=...`, which is written as CSV."""
+    import csv
+
     found = []
     for flag in flags:
         option, _, value = flag.partition("=")
