@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ _SHOW_CURSOR = b"\x1b[?25h"  # a live view hides it, and is not asked to go when
 
 def main() -> None:
     """Run the command line; every failure becomes one sentence and an exit code."""
+    gc.set_threshold(100_000)  # a command makes much, keeps it and ends: there is little to find
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _interrupted)

@@ -16,9 +16,10 @@ from ci import forecast
 from ci.bases import behind, resolve, users
 from ci.console import counted
 from ci.workspace import Workspace
-from ci_tools import durations, git, local, storage
-from ci_tools.components import keys, shards, templates
+from ci_tools import durations, local, storage
+from ci_tools.components import discovery, keys, shards, templates
 from ci_tools.components.discovery import Component
+from ci_tools.components.hashing import Hashing
 from ci_tools.components.templates import Template
 from ci_tools.documents import Lock, Plan, PlannedComponent
 from ci_tools.errors import MissingInputError
@@ -60,40 +61,47 @@ def plan(
     Writes plan.json. Raises what discovery, keys, templates, bases and the
     registry raise, and MissingInputError for a lock of `timings`.
     """
-    components = workspace.components
     known = [durations.of_lock(storage.read(path, Lock, made_by="build")) for path in timings]
-    found = find_templates(workspace)
-    used_by = {
-        name: [template.path for template in found if name in template.components]
-        for name in components
-    }
-    for line in remarks(components):
-        workspace.console.event(line)
-    locked = bases.locked(workspace.repository)
-    pinned = _bases(workspace, locked)
-    if workspace.dry_run or not drift:
-        return _finished(workspace, _planned(workspace, used_by, pinned), known, division, jobs)
-    watched = {
-        reference: digest
-        for reference, digest in locked.items()
-        if pinned.get(reference) == bases.pinned(reference, digest)  # no stand-in
-    }
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        observed = pool.submit(bases.observe, watched, workspace.home)
-        planned = _planned(workspace, used_by, pinned)
-    for line in drift_lines(workspace, observed.result()):
+    # Contexts are hashed and git looks for changes while Dockerfiles are parsed.
+    paths = discovery.contexts(
+        workspace.repository, workspace.config, workspace.project, workspace.files
+    )
+    with Hashing(paths) as begun, ThreadPoolExecutor(max_workers=2) as pool:
+        pool.submit(lambda: workspace.source)
+        components = workspace.components
+        used_by: dict[str, list[str]] = {name: [] for name in components}
+        for template in find_templates(workspace):
+            for name in template.components:
+                used_by[name].append(template.path)
+        for line in remarks(components):
+            workspace.console.event(line)
+        locked = bases.locked(workspace.repository)
+        pinned = _bases(workspace, locked)
+        watched = {
+            reference: digest
+            for reference, digest in locked.items()
+            if pinned.get(reference) == bases.pinned(reference, digest)  # no stand-in
+        }
+        asked = drift and not workspace.dry_run
+        observed = pool.submit(bases.observe, watched, workspace.home) if asked else None
+        planned = _planned(workspace, used_by, pinned, begun)
+    for line in drift_lines(workspace, observed.result()) if observed else ():
         workspace.console.event(line)
     return _finished(workspace, planned, known, division, jobs)
 
 
 def _planned(
-    workspace: Workspace, used_by: Mapping[str, list[str]], pinned: Mapping[str, str]
+    workspace: Workspace,
+    used_by: Mapping[str, list[str]],
+    pinned: Mapping[str, str],
+    begun: Hashing,
 ) -> list[PlannedComponent]:
     components = workspace.components
     computed = keys.compute(
         workspace.repository,
         components,
         {reference: image.partition("@")[2] for reference, image in pinned.items()},
+        begun,
     )
     planned = [
         PlannedComponent(
@@ -181,7 +189,7 @@ def find_templates(workspace: Workspace) -> list[Template]:
     pipelines = workspace.config.pipelines
     return templates.find(
         workspace.repository,
-        git.files(workspace.repository),
+        workspace.files,
         pipelines.templates,
         workspace.components,
         workspace.project,

@@ -77,10 +77,14 @@ class Workspace:
         return git.origin(self.repository)
 
     @cached_property
+    def files(self) -> list[str]:
+        return git.files(self.repository)
+
+    @cached_property
     def components(self) -> dict[str, Component]:
         """Raises what discovery raises, and ConfigError for a context that would be
         sent the stages' files; those in the default directory `keys` checks."""
-        found = discovery.discover(self.repository, self.config, self.project)
+        found = discovery.discover(self.repository, self.config, self.project, self.files)
         if self.build != self.repository / keys.OUTPUTS:
             for component in found.values():
                 folder, file = component.context, component.dockerfile

@@ -6,17 +6,20 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from ci_tools.components.dockerignore import Above, Ignore
 from ci_tools.errors import ConfigError, DockerfileError
+
+StrPath = str | os.PathLike[str]
 
 _CHUNK = 1 << 20
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _SPECIAL = "special:-"  # sockets and pipes: BuildKit leaves their content out too
 
 
-def entries(context: Path, dockerfile: Path) -> dict[str, str]:
+def entries(context: StrPath, dockerfile: StrPath) -> dict[str, str]:
     """What a build sends, file by file: relative path -> "type:hash", sorted by path.
 
     It covers every path that .dockerignore lets through: its type (file, exec,
@@ -48,7 +51,21 @@ def entries_hash(found: Mapping[str, str]) -> str:
     return whole.hexdigest()
 
 
-def tree_hash(context: Path, dockerfile: Path) -> str:
+def file_hash(dockerfile: StrPath, context: StrPath, found: Mapping[str, str]) -> str:
+    """Hash of a Dockerfile's bytes: 64 hex. found: `entries` of its context, which
+    mostly have read it already. Raises DockerfileError."""
+    path, folder = os.fspath(dockerfile), f"{os.fspath(context)}/"
+    entry = found.get(path[len(folder) :], "") if path.startswith(folder) else ""
+    kind, _, digest = entry.partition(":")
+    if kind in ("file", "exec"):
+        return digest
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise DockerfileError(f"{path} cannot be read ({error})", "Mend the file") from error
+
+
+def tree_hash(context: StrPath, dockerfile: StrPath) -> str:
     """Hash of a build context, over exactly its `entries`: 64 hex.
 
     The Dockerfile itself counts apart, in the key. Raises as `entries`.
@@ -56,7 +73,7 @@ def tree_hash(context: Path, dockerfile: Path) -> str:
     return entries_hash(entries(context, dockerfile))
 
 
-def paths(context: Path, dockerfile: Path) -> Iterator[str]:
+def paths(context: StrPath, dockerfile: StrPath) -> Iterator[str]:
     """Relative paths of the files and links in a context, after .dockerignore.
 
     Nothing else is left out. Raises DockerfileError for an ignore file that no
@@ -85,16 +102,20 @@ def check_outputs(context: Path, dockerfile: Path, outputs: Path) -> None:
         raise _unstable(f"{outputs}, where this tool writes,", line)
 
 
-def ignore_file(context: Path, dockerfile: Path) -> Path | None:
+def ignore_file(context: StrPath, dockerfile: StrPath) -> Path | None:
     """The ignore file that BuildKit reads for this Dockerfile, if there is one.
 
     `<Dockerfile>.dockerignore` beside the Dockerfile comes before
     `.dockerignore` at the context's root. Raises DockerfileError for a link
     out of its directory, which BuildKit takes for no ignore file at all.
     """
-    own = dockerfile.with_name(dockerfile.name + ".dockerignore")
-    for candidate in (own, context / ".dockerignore"):
-        if candidate.is_symlink():
+    for path in (f"{os.fspath(dockerfile)}.dockerignore", f"{os.fspath(context)}/.dockerignore"):
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        candidate = Path(path)
+        if stat.S_ISLNK(mode):
             target = candidate.readlink()
             plain = not target.is_absolute() and ".." not in target.parts
             if not plain or (candidate.parent / target).is_symlink() or not candidate.is_file():
@@ -102,7 +123,8 @@ def ignore_file(context: Path, dockerfile: Path) -> Path | None:
                     f"{candidate} is a symbolic link that BuildKit does not follow",
                     "Put the file itself there",
                 )
-        if candidate.is_file():
+            return candidate
+        if stat.S_ISREG(mode):
             return candidate
     return None
 
@@ -135,16 +157,19 @@ def _walk(context: str, ignore: Ignore) -> Iterator[tuple[str, os.DirEntry[str]]
                 yield path, entry
 
 
-def _ignore(context: Path, dockerfile: Path) -> Ignore:
+def _ignore(context: StrPath, dockerfile: StrPath) -> Ignore:
     path = ignore_file(context, dockerfile)
     if path is None:
-        return Ignore()
+        return _patterns("")
     try:
-        return Ignore(path.read_bytes().decode("utf-8", "surrogateescape"))
+        return _patterns(path.read_bytes().decode("utf-8", "surrogateescape"))
     except OSError as error:
         raise _unreadable(path, error) from error
     except ValueError as error:
         raise DockerfileError(f"{path} {error}", "Mend the pattern") from error
+
+
+_patterns = lru_cache(maxsize=64)(Ignore)  # equal in most components of a repository
 
 
 def _unstable(what: str, line: str) -> ConfigError:

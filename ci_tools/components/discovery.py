@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -29,6 +31,7 @@ TEST_STAGE = "test"
 class Component:
     """One image of the repository. Paths are relative to it, with `/`.
 
+    folder:    the context's real path, links followed.
     parsed:    the Dockerfile as it reads for each platform.
     platforms: sorted, each once.
     args:      build arguments that the image may depend on.
@@ -45,6 +48,7 @@ class Component:
     name: str
     dockerfile: str
     context: str
+    folder: str
     parsed: tuple[Dockerfile, ...]
     platforms: tuple[str, ...] = (dockerfiles.PLATFORM,)
     target: str | None = None
@@ -63,6 +67,10 @@ class Component:
     def test_target(self) -> str | None:
         return TEST_STAGE if self.test is None and self.parsed[0].has_stage(TEST_STAGE) else None
 
+    def holds(self, path: str) -> bool:
+        """Whether a path of the repository is in the context, there or not."""
+        return self.folder == "." or f"{path}/".startswith(f"{self.folder}/")
+
     @property
     def triggers(self) -> Work:
         """The ONBUILD instructions that a build on this image runs."""
@@ -70,8 +78,10 @@ class Component:
         return found[stages.target(found, self.target)].triggers
 
 
-def discover(repository: Path, config: Config, project: str) -> dict[str, Component]:
-    """Every component by name, in order of name.
+def discover(
+    repository: Path, config: Config, project: str, files: Iterable[str] | None = None
+) -> dict[str, Component]:
+    """Every component by name, in order of name. files: as `git.files` gives them.
 
     A component's name is its directory's, with the variant behind a dash; the
     context is that directory. `ci.yaml` overrides both, adds components whose
@@ -80,11 +90,23 @@ def discover(repository: Path, config: Config, project: str) -> dict[str, Compon
     Raises DockerfileError, DuplicateComponentError, or ConfigError for an
     override of a Dockerfile that is not there or lies outside the repository.
     """
-    found = _locations(git.files(repository), config, project)
-    components = {
-        name: _read(repository, name, path, config) for name, path in sorted(found.items())
-    }
+    found = _locations(git.files(repository) if files is None else files, config, project)
+    folders = _Folders(repository)
+    components = {name: _read(folders, name, found[name], config) for name in sorted(found)}
     return {name: _linked(one, components, project) for name, one in components.items()}
+
+
+def contexts(
+    repository: Path, config: Config, project: str, files: Iterable[str]
+) -> list[tuple[str, str]]:
+    """Paths of contexts and their Dockerfiles, without those whose context ci.yaml
+    sets, before anything of them is read. Raises as `discover`."""
+    root = str(repository)
+    return [
+        (f"{root}/{path}".rpartition("/")[0], f"{root}/{path}")
+        for name, path in _locations(files, config, project).items()
+        if name not in config.components or config.components[name].context is None
+    ]
 
 
 def _locations(files: Iterable[str], config: Config, project: str) -> dict[str, str]:
@@ -132,15 +154,16 @@ def _ignored(config: Config) -> Callable[[str], bool]:
 
 def _name(path: str, project: str) -> str | None:
     """The name a Dockerfile's path stands for, or None if it is no Dockerfile."""
-    pure = PurePosixPath(path)
-    match = _VARIANT.match(pure.name)
+    if "ockerfile" not in path:
+        return None
+    parent, _, file = path.rpartition("/")
+    match = _VARIANT.match(file)
     if match is None:
         return None
     variant = match["after"] or match["before"] or ""
     if variant.rpartition(".")[2].lower() in _NOT_A_VARIANT:
         return None
-    directory = pure.parent.name or project
-    return valid_name(f"{directory}-{variant}")
+    return valid_name(f"{parent.rpartition('/')[2] or project}-{variant}")
 
 
 def _check_path(path: str, name: str) -> None:
@@ -157,25 +180,65 @@ def _check_path(path: str, name: str) -> None:
         )
 
 
-def _read(repository: Path, name: str, path: str, config: Config) -> Component:
+class _Folders:
+    """Where directories of a repository really are. Each is asked for once."""
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = str(repository)
+        self._root = os.path.realpath(repository)
+        self._known = {"": self._root}
+
+    def relative(self, folder: str) -> str | None:
+        """The real path of a directory, `.` for the root; None for what is none, or
+        is not in the repository."""
+        try:
+            real = self._real(folder)
+        except OSError:
+            return None
+        if real == self._root:
+            return "."
+        inside = real.startswith(f"{self._root}/") and os.path.isdir(real)  # noqa: PTH112
+        return real[len(self._root) + 1 :] if inside else None
+
+    def _real(self, folder: str) -> str:
+        """Raises OSError for what is not there."""
+        if folder not in self._known:
+            above, _, name = folder.rpartition("/")
+            if name in ("", ".", "..") or folder.startswith("/"):
+                real = os.path.realpath(os.path.join(self._root, folder), strict=True)  # noqa: PTH118
+            else:
+                real = f"{self._real(above)}/{name}"
+                if stat.S_ISLNK(os.lstat(real).st_mode):
+                    real = os.path.realpath(real, strict=True)
+            self._known[folder] = real
+        return self._known[folder]
+
+
+def _stays(link: Path) -> bool:
+    return link.resolve().is_relative_to(link.parent.resolve())
+
+
+def _read(folders: _Folders, name: str, path: str, config: Config) -> Component:
     override = config.components.get(name, Override())
-    context = override.context if override.context is not None else str(PurePosixPath(path).parent)
-    inside = (repository / context).resolve()
-    if not inside.is_relative_to(repository.resolve()) or not inside.is_dir():
+    context = path.rpartition("/")[0] or "."
+    if override.context is not None:
+        context = str(PurePosixPath(override.context))
+    folder = folders.relative(context)
+    if folder is None:
         raise ConfigError(
             f"ci.yaml: the context '{context}' of component '{name}' "
             "is no directory of the repository",
             f"Mend 'components.{name}.context'",
         )
     # BuildKit is sent the Dockerfile's directory and finds no file beyond it.
-    folder = (repository / path).parent.resolve()
-    if not (repository / path).resolve().is_relative_to(folder):
+    file = f"{folders.repository}/{path}"
+    if os.path.islink(file) and not _stays(Path(file)):  # noqa: PTH114 - for every component
         raise ConfigError(
             f"{path} is a symbolic link that leaves its directory",
             "Put the file itself there, or name it under 'components:' in ci.yaml",
         )
     platforms = tuple(sorted({*(override.platforms or config.build.platforms)}))
-    parsed = dockerfiles.read(repository / path, override.args, platforms, shown=path)
+    parsed = dockerfiles.read(file, override.args, platforms, shown=path)
     target = override.target
     if target is not None and not parsed[0].has_stage(target.lower()):
         raise ConfigError(
@@ -185,7 +248,8 @@ def _read(repository: Path, name: str, path: str, config: Config) -> Component:
     return Component(
         name=name,
         dockerfile=path,
-        context=str(PurePosixPath(context)),
+        context=context,
+        folder=folder,
         parsed=parsed,
         platforms=platforms,
         target=target,

@@ -7,7 +7,6 @@ its instructions mean follows frontend/dockerfile/dockerfile2llb.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -51,7 +50,7 @@ class Dockerfile:
 
 
 def read(
-    path: Path,
+    path: Path | str,
     arguments: Mapping[str, str],
     platforms: Iterable[str] = (PLATFORM,),
     *,
@@ -65,9 +64,10 @@ def read(
     parse, an unknown instruction, an instruction before FROM, a FROM whose
     image is empty. What is wrong with a stage that is reached: `stages.reach`.
     """
-    shown = shown or path.name
+    shown = shown or Path(path).name
     try:
-        text = path.read_bytes().decode("utf-8")
+        with open(path, "rb") as stream:  # noqa: PTH123 - for every component
+            text = stream.read().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DockerfileError(f"{shown} cannot be read ({error})", "Mend the file") from error
     return tuple(parse(text, arguments, shown=shown, platform=one) for one in platforms)
@@ -115,6 +115,12 @@ def _commands(text: str) -> tuple[Command, ...]:
 def _platform_arguments(platform: str, arguments: Mapping[str, str]) -> dict[str, str]:
     """What BuildKit declares itself. The build's own platform is taken to be
     linux/amd64, so that a key is the same on any machine."""
+    declared = _declared(platform)
+    return {**declared, **{name: arguments[name] for name in declared if name in arguments}}
+
+
+@lru_cache
+def _declared(platform: str) -> dict[str, str]:
     declared: dict[str, str] = {}
     for whose, which in (("TARGET", platform), ("BUILD", PLATFORM)):
         system, architecture, variant = [*which.split("/"), ""][:3]
@@ -124,7 +130,7 @@ def _platform_arguments(platform: str, arguments: Mapping[str, str]) -> dict[str
             f"{whose}ARCH": architecture,
             f"{whose}VARIANT": variant,
         }
-    return {name: arguments.get(name, value) for name, value in declared.items()}
+    return declared
 
 
 @dataclass
@@ -267,6 +273,8 @@ def _remotes(sources: Iterable[str]) -> list[str]:
 
 def _mounted(flags: Iterable[str]) -> list[str]:
     """The `from` of RUN's `--mount=type=bind,from=...`, which is written as CSV."""
+    import csv
+
     found = []
     for flag in flags:
         option, _, value = flag.partition("=")

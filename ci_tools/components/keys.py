@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from ci_tools.components import context, graph
+from ci_tools.components import context, graph, hashing
 from ci_tools.components.discovery import Component
+from ci_tools.components.hashing import Hashing
 from ci_tools.components.references import split
 from ci_tools.documents import Ingredients
 
@@ -39,41 +40,46 @@ def compute(
     repository: Path,
     components: Mapping[str, Component],
     bases: Mapping[str, str],
+    begun: Hashing | None = None,
 ) -> dict[str, tuple[str, bool]]:
     """Name -> (key, provisional), parents first.
 
     bases: external reference as written -> digest. An image whose base is not
     among them, and every image built on it, has a provisional key.
+    begun: workers that hash the contexts already; by default they start here.
 
-    Raises CycleError, and DockerfileError for a file that cannot be read.
+    Raises CycleError, and as `ingredients`.
     """
-    keyed = each(repository, components, bases)
-    return {one.name: (one.key, one.provisional) for one in keyed}
+    order = _ordered(components)
+    for name in order:
+        _check(repository, components[name])
+    wanted = [_paths(repository, components[name]) for name in order]
+    keys: dict[str, str] = {}
+    provisional: dict[str, bool] = {}
+    with begun or Hashing(wanted) as hashed:
+        for name, found in zip(order, hashing.many(wanted, hashed), strict=True):
+            made_of = _ingredients(components[name], found.dockerfile, {}, keys, bases)
+            keys[name] = _key(made_of, found.context)
+            provisional[name] = _provisional(components[name], made_of, provisional)
+    return {name: (key, provisional[name]) for name, key in keys.items()}
 
 
 def each(
-    repository: Path,
-    components: Mapping[str, Component],
-    bases: Mapping[str, str],
+    repository: Path, components: Mapping[str, Component], bases: Mapping[str, str]
 ) -> Iterator[Keyed]:
     """As `compute`, one by one with the ingredients, so that nobody has to hold
     those of a whole repository."""
     keys: dict[str, str] = {}
-    provisional: set[str] = set()
-    for name in graph.ordered({n: sorted(c.parents.values()) for n, c in components.items()}):
-        component = components[name]
-        made_of = ingredients(repository, component, keys, bases)
+    provisional: dict[str, bool] = {}
+    for name in _ordered(components):
+        made_of = ingredients(repository, components[name], keys, bases)
         keys[name] = key_of(made_of)
-        if None in made_of.bases.values() or provisional.intersection(component.parents.values()):
-            provisional.add(name)
-        yield Keyed(name, keys[name], name in provisional, made_of)
+        provisional[name] = _provisional(components[name], made_of, provisional)
+        yield Keyed(name, keys[name], provisional[name], made_of)
 
 
 def ingredients(
-    repository: Path,
-    component: Component,
-    keys: Mapping[str, str],
-    bases: Mapping[str, str],
+    repository: Path, component: Component, keys: Mapping[str, str], bases: Mapping[str, str]
 ) -> Ingredients:
     """What the key of one component is made of, with whole hashes.
 
@@ -82,12 +88,51 @@ def ingredients(
     Raises DockerfileError for a file that cannot be read, ConfigError for a
     context that is sent `.git` or what the stages write.
     """
-    folder, dockerfile = repository / component.context, repository / component.dockerfile
-    context.check_outputs(folder, dockerfile, repository / OUTPUTS)
+    _check(repository, component)
+    folder, dockerfile = _paths(repository, component)
+    files = context.entries(folder, dockerfile)
+    return _ingredients(component, context.file_hash(dockerfile, folder, files), files, keys, bases)
+
+
+def key_of(made_of: Ingredients) -> str:
+    """The key: a hash over the canonical form of all ingredients, 64 hex."""
+    return _key(made_of, context.entries_hash(made_of.files))
+
+
+def digest_of(reference: str, bases: Mapping[str, str]) -> str | None:
+    """The digest that a base reference stands for, None where nobody has said."""
+    return split(reference).digest or bases.get(reference)
+
+
+def _ordered(components: Mapping[str, Component]) -> list[str]:
+    return graph.ordered({n: sorted(c.parents.values()) for n, c in components.items()})
+
+
+def _paths(repository: Path, component: Component) -> tuple[str, str]:
+    """Context and Dockerfile."""
+    root = str(repository)
+    folder = root if component.context == "." else f"{root}/{component.context}"
+    return folder, f"{root}/{component.dockerfile}"
+
+
+def _check(repository: Path, component: Component) -> None:
+    """Refuse a context that is sent what the stages write, in the default directory."""
+    if component.holds(OUTPUTS):
+        folder, dockerfile = _paths(repository, component)
+        context.check_outputs(Path(folder), Path(dockerfile), repository / OUTPUTS)
+
+
+def _ingredients(
+    component: Component,
+    dockerfile: str,
+    files: dict[str, str],
+    keys: Mapping[str, str],
+    bases: Mapping[str, str],
+) -> Ingredients:
     return Ingredients(
         recipe=_RECIPE,
-        dockerfile=hashlib.sha256(dockerfile.read_bytes()).hexdigest(),
-        files=context.entries(folder, dockerfile),
+        dockerfile=dockerfile,
+        files=files,
         platform=",".join(component.platforms),
         target=component.target,
         syntax=component.syntax,
@@ -97,11 +142,18 @@ def ingredients(
     )
 
 
-def key_of(made_of: Ingredients) -> str:
-    """The key: a hash over the canonical form of all ingredients, 64 hex."""
+def _provisional(
+    component: Component, made_of: Ingredients, provisional: Mapping[str, bool]
+) -> bool:
+    return None in made_of.bases.values() or any(
+        provisional[parent] for parent in component.parents.values()
+    )
+
+
+def _key(made_of: Ingredients, files: str) -> str:
     canonical = {
         # File names need not be UTF-8, which JSON must be: they are hashed first.
-        "context": context.entries_hash(made_of.files),
+        "context": files,
         "recipe": made_of.recipe,
         "dockerfile": made_of.dockerfile,
         "args": made_of.args,
@@ -112,8 +164,3 @@ def key_of(made_of: Ingredients) -> str:
         "bases": made_of.bases,
     }
     return hashlib.sha256(msgspec.json.encode(canonical, order="sorted")).hexdigest()
-
-
-def digest_of(reference: str, bases: Mapping[str, str]) -> str | None:
-    """The digest that a base reference stands for, None where nobody has said."""
-    return split(reference).digest or bases.get(reference)
