@@ -9,14 +9,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from ci_tools.errors import CredentialsError, PushError, RegistryError
+from ci_tools.images.direct import Answer
 from ci_tools.images.ecr import Ecr
 from ci_tools.images.transport import Transport, said
-
-if TYPE_CHECKING:
-    import requests
 
 _AT_ONCE = 16
 
@@ -82,7 +79,7 @@ def _prove(http: Transport, ecr: Ecr | None, repository: str) -> None:
     )
 
 
-def _give_up(http: Transport, begun: requests.Response) -> None:
+def _give_up(http: Transport, begun: Answer) -> None:
     """Cancel an upload. Not all registries can (ECR answers 405), and all drop
     what was begun and not ended after a while, so a failure is none of ours.
     """

@@ -1,5 +1,9 @@
 """HTTP to one registry: who we are, how long we wait, what is tried again.
 
+Most requests need nothing but HTTP: they go through `direct`. Where a registry
+wants a token or docker's own login, or a proxy is between, oras-py and requests
+come in, whose import alone takes longer than all that an unchanged repository asks.
+
 How a token is had and where docker keeps a login is oras-py's; the requests are
 made here, since its own loop keeps a token of another scope, has no answer to a
 basic challenge, and tries an HTTP 500 again for two minutes.
@@ -12,26 +16,17 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from ci_tools.errors import CredentialsError, RegistryError
+from ci_tools.images.direct import Answer, Direct, Patience, retries, silent
 
 if TYPE_CHECKING:
     import requests
 
 Known = tuple[str, str]  # user and password
 _REFUSED = (401, 403)
-
-
-class Patience(NamedTuple):
-    """How long to wait for a registry, in seconds, and how often to ask again."""
-
-    connect: float = 5
-    read: float = 30
-    retries: int = 3
-
-
 DEFAULT = Patience()
 
 
@@ -58,6 +53,7 @@ class Transport:
         self._credentials = credentials
         self._renew = renew
         self._thread = threading.local()
+        self._direct: Direct | None = Direct(self._scheme, host, patience)
 
     def ask(
         self,
@@ -66,7 +62,7 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         data: bytes | None = None,
-    ) -> requests.Response:
+    ) -> Answer:
         """The registry's answer, whatever it is.
 
         path: below the host, or an address that the registry named; one that
@@ -75,30 +71,21 @@ class Transport:
         Raises RegistryError when it does not answer, CredentialsError when it
         wants credentials that we know no way to give.
         """
-        import requests
-        from oras.auth import AuthenticationException
-
         url = urljoin(f"{self._scheme}://{self.host}/", path)
         if (urlsplit(url).scheme, urlsplit(url).netloc) != (self._scheme, self.host):
             raise RegistryError(
                 f"the registry {self.host} sends us elsewhere ({urlsplit(url).netloc})",
                 "Mend the address that it, or the proxy before it, is told to have",
             )
-        try:
-            return self._answer(method, url, dict(headers or {}), data)
-        # oras-py's words for a challenge that it has no answer to. First, since
-        # an answer that is no JSON is both this and a RequestException.
-        except (ValueError, AuthenticationException) as error:
-            raise self.refused("without credentials we know of") from error
-        except requests.RequestException as error:
-            raise RegistryError(
-                f"the registry {self.host} does not answer ({_reason(error)})",
-                "Start it ('python -m ci local up' for the embedded one) or check the network",
-            ) from error
+        if self._direct is not None:
+            answer = self._asked_directly(self._direct, method, url, dict(headers or {}), data)
+            if answer is not None:
+                return answer
+        return self._asked(method, url, dict(headers or {}), data)
 
     def get(
         self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None
-    ) -> requests.Response | None:
+    ) -> Answer | None:
         """What is there, or None for 404.
 
         Raises RegistryError, CredentialsError.
@@ -120,6 +107,38 @@ class Transport:
         return CredentialsError(
             f"the registry {self.host} refuses us ({why})", f"Log in: docker login {self.host}"
         )
+
+    def _asked_directly(
+        self, direct: Direct, method: str, url: str, headers: dict[str, str], data: bytes | None
+    ) -> Answer | None:
+        """The answer, or None where it takes more than HTTP, from now on."""
+        if direct.proxied:
+            self._direct = None
+            return None
+        known = self._credentials()
+        answer = direct.ask(method, url, headers, data, known)
+        if answer.status_code in _REFUSED:
+            if known is None:
+                self._direct = None
+                return None
+            fresh = self._renew(known)
+            if fresh is not None:
+                answer = direct.ask(method, url, headers, data, fresh)
+        return answer
+
+    def _asked(self, method: str, url: str, headers: dict[str, str], data: bytes | None) -> Answer:
+        import requests
+        from oras.auth import AuthenticationException
+
+        try:
+            response = self._answer(method, url, headers, data)
+        # oras-py's words for a challenge that it has no answer to. First, since
+        # an answer that is no JSON is both this and a RequestException.
+        except (ValueError, AuthenticationException) as error:
+            raise self.refused("without credentials we know of") from error
+        except requests.RequestException as error:
+            raise silent(self.host, error) from error
+        return Answer(response.status_code, response.headers, response.content)
 
     def _answer(
         self, method: str, url: str, headers: dict[str, str], data: bytes | None
@@ -145,7 +164,6 @@ class Transport:
         if client is None:
             from oras.provider import Registry as Oras
             from requests.adapters import HTTPAdapter
-            from urllib3.util import Retry
 
             client = Oras(hostname=self.host, insecure=self._scheme == "http", tls_verify=True)
             # It reads ~/.docker by itself, but does not know docker's variable.
@@ -154,17 +172,8 @@ class Transport:
                 client.get_container(f"{self.host}/any"),
                 [str(Path(own) / "config.json")] if own else None,
             )
-            retry = Retry(
-                total=self._patience.retries,
-                connect=min(2, self._patience.retries),
-                backoff_factor=0.2,
-                status_forcelist=(429, 502, 503, 504),
-                allowed_methods=None,  # all that we send may be sent twice
-                raise_on_status=False,
-                respect_retry_after_header=False,  # it may say hours
-            )
             for scheme in ("http://", "https://"):
-                client.session.mount(scheme, HTTPAdapter(max_retries=retry))
+                client.session.mount(scheme, HTTPAdapter(max_retries=retries(self._patience)))
             client.session.request = _with_timeout(client.session.request, self._patience)
             self._thread.client = client
         return client
@@ -179,7 +188,7 @@ def loopback(host: str) -> bool:
         return False
 
 
-def said(response: requests.Response) -> str:
+def said(response: Answer) -> str:
     """What the registry says is wrong, in its own words; else the status.
 
     Source: the distribution specification's error body, {"errors": [{"code", "message"}]}.
@@ -226,11 +235,3 @@ def _with_timeout(request: Any, patience: Patience) -> Any:
         return request(method, url, **options)
 
     return timed
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause: what a person wants to read of requests' nested errors."""
-    inner = error.__cause__ or error.__context__
-    if inner is not None:
-        return _reason(inner)
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
