@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -32,29 +33,33 @@ class Own(Registry):
 
 
 @pytest.fixture(scope="module")
-def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A registry that lets nobody in but one user; an image in it by digest."""
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry that lets nobody in but one user."""
     home = tmp_path_factory.mktemp("private")
-    with registries.registry(home, auth=registries.private(home)) as host:
-        client = docker.from_env()
-        context = home / "context"
-        context.mkdir()
-        (context / "busybox").write_bytes(BUSYBOX.read_bytes())
-        (context / "busybox").chmod(0o755)
-        (context / "Dockerfile").write_text("FROM scratch\nCOPY busybox /bin/busybox\n")
-        name = f"{host}/base"
-        subprocess.run(
-            ["docker", "buildx", "build", "--load", f"--tag={name}:1", str(context)],
-            check=True,
-            capture_output=True,
-        )
-        auth = {"username": registries.USER, "password": registries.PASSWORD}
-        client.images.push(name, tag="1", auth_config=auth)
-        image = Own(host).image("base", "1")
-        assert image is not None
-        client.images.remove(f"{name}:1", force=True)
-        yield host, f"{name}@{image.digest}"
-        forget_images(host)
+    with registries.registry(home, auth=registries.private(home)) as running:
+        yield running
+        forget_images(running)
+
+
+@pytest.fixture
+def base(host: str, tmp_path: Path) -> str:
+    """An image in that registry by digest, one for each test of each run: BuildKit
+    asks no registry for a digest that it has from an earlier build."""
+    context = tmp_path / "base"
+    context.mkdir()
+    (context / "busybox").write_bytes(BUSYBOX.read_bytes())
+    (context / "busybox").chmod(0o755)
+    (context / "unique").write_text(uuid.uuid4().hex)
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY busybox /bin/busybox\nCOPY unique /\n")
+    name = f"{host}/base"
+    docker_("buildx", "build", "--load", f"--tag={name}:1", str(context))
+    client = docker.from_env()
+    auth = {"username": registries.USER, "password": registries.PASSWORD}
+    client.images.push(name, tag="1", auth_config=auth)
+    image = Own(host).image("base", "1")
+    assert image is not None
+    client.images.remove(f"{name}:1", force=True)
+    return f"{name}@{image.digest}"
 
 
 @pytest.fixture
@@ -80,9 +85,8 @@ def built(base: str, where: Path, environment: Mapping[str, str]) -> subprocess.
 
 
 def test_docker_pulls_with_our_credentials_only_inside(
-    private: tuple[str, str], home: Path, tmp_path: Path
+    host: str, base: str, home: Path, tmp_path: Path
 ) -> None:
-    host, base = private
     outside = built(base, tmp_path / "before", {})
     assert outside.returncode != 0
     assert "401 Unauthorized" in outside.stderr or "no basic auth" in outside.stderr
@@ -95,10 +99,9 @@ def test_docker_pulls_with_our_credentials_only_inside(
 
 
 def test_the_users_logins_plugins_builders_and_contexts_stay(
-    private: tuple[str, str], home: Path, tmp_path: Path
+    host: str, base: str, home: Path, tmp_path: Path
 ) -> None:
     """Our host's login is ours alone; the user's own, for another host, still works."""
-    host, base = private
     registries.docker_config(home / ".docker", host)  # the user's own
     plugin = home / ".docker" / "cli-plugins" / "docker-hello"
     plugin.parent.mkdir()

@@ -109,6 +109,10 @@ ONE = {
     ),
     "argument V added": declare("args: {V: '2'}"),
     "target: (the last) → one": declare("target: one"),
+    "platform: linux/amd64 → linux/amd64,linux/arm64": declare(
+        "platforms: [linux/arm64, linux/amd64]"
+    ),
+    "frontend: (the engine's own) → ml/base": declare("args: {BUILDKIT_SYNTAX: ml/base}"),
 }
 
 
@@ -313,7 +317,10 @@ def test_a_record_survives_its_file() -> None:
 # A random repository, and one ingredient of it changed --------------------------
 
 PATHS = ["x", "d/y", "d/z w", "é"]
-MUTATIONS = ["content", "mode", "add", "remove", "dockerfile", "argument", "base", "none"]
+MUTATIONS = [
+    "content", "mode", "add", "remove", "dockerfile", "argument", "base", "platform", "frontend",
+]  # fmt: skip
+NO_MUTATIONS = ["none", "argument of nobody", "proxy", "base of a stage that nobody needs"]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -325,7 +332,7 @@ MUTATIONS = ["content", "mode", "add", "remove", "dockerfile", "argument", "base
         min_size=1, max_size=4,
     ),
     parent_of=st.lists(st.integers(0, 3), min_size=4, max_size=4),
-    what=st.sampled_from(MUTATIONS),
+    what=st.sampled_from(MUTATIONS + NO_MUTATIONS),
     where=st.integers(0, 3),
 )  # fmt: skip
 def test_one_mutation_is_named_and_nothing_else(
@@ -333,7 +340,7 @@ def test_one_mutation_is_named_and_nothing_else(
 ) -> None:
     # Component i is built FROM an earlier one, or, where there is none, from bN:1.
     parents = {i: p for i in range(len(trees)) if (p := parent_of[i]) < i}
-    bases = {f"b{i}:1": DIGEST for i in range(len(trees))}
+    bases = {f"b{i}:1": DIGEST for i in range(len(trees))} | {"fe:1": DIGEST, "nobodys:1": DIGEST}
     victim = where % len(trees)
     path = sorted(trees[victim])[0]
     with tempfile.TemporaryDirectory() as scratch:
@@ -346,7 +353,9 @@ def test_one_mutation_is_named_and_nothing_else(
                 file.write_bytes(content)
                 file.chmod(0o755 if executable else 0o644)
             source = f"ml/c{parents[i]}" if i in parents else f"b{i}:1"
-            (root / f"c{i}/Dockerfile").write_text(f"FROM {source}\nARG V\nCOPY . /\n")
+            (root / f"c{i}/Dockerfile").write_text(
+                f"FROM nobodys:1 AS unused\nARG NOBODYS\nFROM {source}\nARG V\nCOPY . /\n"
+            )
         write_bases(root, bases)
         lock(root, bases)
         file = root / f"c{victim}" / path
@@ -365,10 +374,20 @@ def test_one_mutation_is_named_and_nothing_else(
             (root / f"c{victim}/Dockerfile").open("a").write("USER 1\n")
             expected = Change(kind="dockerfile", how="changed", name=f"c{victim}/Dockerfile")
         elif what == "argument":
-            (root / "ci.yaml").write_text(
-                f"project: ml\ncomponents: {{c{victim}: {{args: {{V: '1'}}}}}}\n"
-            )
+            override(root, victim, "args: {V: '1'}")
             expected = Change(kind="argument", how="added", name="V")
+        elif what == "platform":
+            override(root, victim, "platforms: [linux/arm64, linux/amd64]")
+            expected = Change(kind="platform", how="changed")
+        elif what == "frontend":
+            override(root, victim, "args: {BUILDKIT_SYNTAX: 'fe:1'}")
+            expected = Change(kind="syntax", how="changed")
+        elif what == "argument of nobody":
+            override(root, victim, "args: {NOBODYS: '1', V2: '1'}")
+        elif what == "proxy":
+            override(root, victim, "args: {HTTP_PROXY: 'http://h', SOURCE_DATE_EPOCH: '1'}")
+        elif what == "base of a stage that nobody needs":
+            write_bases(root, {**bases, "nobodys:1": OTHER})
         elif what == "base":
             while victim in parents:  # the one whose base it is
                 victim = parents[victim]
@@ -380,7 +399,7 @@ def test_one_mutation_is_named_and_nothing_else(
                 reached.append(parents[reached[-1]])
             explained = stage.explain(workspace(root), f"c{i}")
             found = {one.name: one for one in (explained.component, *explained.parents.values())}
-            if what == "none" or reached[-1] != victim:
+            if what in NO_MUTATIONS or reached[-1] != victim:
                 assert explained.component.changes == []
                 assert explained.parents == {}
                 assert explained.component.state == "unchanged"
@@ -388,12 +407,18 @@ def test_one_mutation_is_named_and_nothing_else(
             assert list(found) == [f"c{one}" for one in reached]
             for one in reached:
                 changed = [bare(change) for change in found[f"c{one}"].changes]
-                if one == victim:
+                if one == victim and what == "frontend":
+                    assert changed == [expected, Change(kind="base", how="added", name="fe:1")]
+                elif one == victim:
                     assert changed == [expected]
                 else:
                     assert changed == [
                         Change(kind="parent", how="changed", name=f"ml/c{parents[one]}")
                     ]
+
+
+def override(root: Path, component: int, text: str) -> None:
+    (root / "ci.yaml").write_text(f"project: ml\ncomponents: {{c{component}: {{{text}}}}}\n")
 
 
 def write_bases(root: Path, bases: dict[str, str]) -> None:
