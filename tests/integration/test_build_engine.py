@@ -379,3 +379,83 @@ def wait_for(port: int) -> None:
             return
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+# Shards and branches -------------------------------------------------------------------
+
+
+def test_shards_make_what_one_agent_would(machine: Machine, tmp_path: Path) -> None:
+    files = {
+        **component("base", BASE + run("busybox touch /base")),
+        **component("child", "FROM base\n" + run("busybox touch /child")),
+        **component("one", BASE + run("busybox touch /one")),
+        **component("two", BASE + run("busybox touch /two")),
+    }
+    alone = machine.repository(tmp_path / "alone", files, project=f"p-{uuid.uuid4().hex[:8]}")
+    alone.built().done()
+    whole = identities(alone)
+    forget(alone, whole)
+
+    first = Repository(tmp_path / "agent-1", machine, alone.config)
+    second = Repository(tmp_path / "agent-2", machine, alone.config)
+    for agent in (first, second):
+        subprocess.run(["git", "clone", "--quiet", alone.path, agent.path], check=True)
+        git(agent.path, "remote", "remove", "origin")  # a label of images, and alone has none
+    first.ci("plan", "--shards", "2").done()
+    second.build.mkdir()
+    shutil.copy(first.build / "plan.json", second.build)
+    first.ci("build", "--shard", "1/2").done()
+    first.ci("merge").refused(8, "2/2")
+    second.ci("build", "--shard", "2/2").done()
+    built = [
+        {
+            name
+            for name, image in agent.read(f"images.lock.{number}-of-2.json")["components"].items()
+        }
+        for number, agent in ((1, first), (2, second))
+    ]
+    assert built[0] | built[1] == set(whole)
+    assert not built[0] & built[1]
+    assert {"base", "child"} <= built[0] or {"base", "child"} <= built[1]
+    shutil.copytree(second.build, first.build, dirs_exist_ok=True)
+    first.ci("merge").done()
+    assert identities(first) == whole
+    first.ci("pin").done()
+
+
+def test_a_branch_uses_what_main_has_and_cannot_replace_it(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """Where what branches build is kept apart, a branch pushes nothing where main looks."""
+    where = {"registry": {"host": machine.registry, "branches": {}}, "allow_incomplete_scan": True}
+    repository = machine.repository(
+        tmp_path / "r", component("one") | component("two"), environments={"dev": where}
+    )
+    git(repository.path, "branch", "-M", "main")
+    on_dev = {"KFP_CI_ENVIRONMENT": "dev"}
+    repository.built(env=on_dev).done()
+    main = repository.images
+    assert main["one"]["repository"] == f"{machine.registry}/{repository.project}/one"
+
+    git(repository.path, "checkout", "--quiet", "-b", "feature/x")
+    repository.write({"components/one/Dockerfile": BASE + run("busybox touch /x")})
+    repository.commit()
+    repository.built(env=on_dev).done()
+    branch = repository.images
+    assert branch["two"]["digest"] == main["two"]["digest"]
+    assert not branch["two"]["built"]
+    assert branch["one"]["repository"] == f"{machine.registry}/branches/{repository.project}/one"
+    assert not in_registry(repository.tagged("one", branch["one"]["key"]))
+
+    # What main then builds of the same sources is main's own, not the branch's.
+    git(repository.path, "checkout", "--quiet", "main")
+    git(repository.path, "merge", "--quiet", "feature/x")
+    repository.built(env=on_dev).done()
+    assert repository.images["one"]["built"]
+    assert repository.images["one"]["repository"] == main["one"]["repository"]
+    assert in_registry(repository.tagged("one", branch["one"]["key"]))
+    # A pull request may call its branch as it likes.
+    repository.write({"components/one/Dockerfile": BASE + run("busybox touch /y")})
+    repository.ci("plan", env={**on_dev, "CHANGE_ID": "7"}).done()
+    planned = {one["name"]: one["repository"] for one in repository.read("plan.json")["components"]}
+    assert planned["one"] == f"branches/{repository.project}/one"
