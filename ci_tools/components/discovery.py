@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from ci_tools import git
 from ci_tools.components import arguments, stages
 from ci_tools.components import dockerfile as dockerfiles
 from ci_tools.components.dockerfile import Dockerfile
+from ci_tools.components.folders import Folders
 from ci_tools.components.references import component_named, split, valid_name
 from ci_tools.components.stages import Work
 from ci_tools.config import Component as Override
@@ -91,7 +91,7 @@ def discover(
     override of a Dockerfile that is not there or lies outside the repository.
     """
     found = _locations(git.files(repository) if files is None else files, config, project)
-    folders = _Folders(repository)
+    folders = Folders(repository)
     components = {name: _read(folders, name, found[name], config) for name in sorted(found)}
     return {name: _linked(one, components, project) for name, one in components.items()}
 
@@ -180,45 +180,11 @@ def _check_path(path: str, name: str) -> None:
         )
 
 
-class _Folders:
-    """Where directories of a repository really are. Each is asked for once."""
-
-    def __init__(self, repository: Path) -> None:
-        self.repository = str(repository)
-        self._root = os.path.realpath(repository)
-        self._known = {"": self._root}
-
-    def relative(self, folder: str) -> str | None:
-        """The real path of a directory, `.` for the root; None for what is none, or
-        is not in the repository."""
-        try:
-            real = self._real(folder)
-        except OSError:
-            return None
-        if real == self._root:
-            return "."
-        inside = real.startswith(f"{self._root}/") and os.path.isdir(real)  # noqa: PTH112
-        return real[len(self._root) + 1 :] if inside else None
-
-    def _real(self, folder: str) -> str:
-        """Raises OSError for what is not there."""
-        if folder not in self._known:
-            above, _, name = folder.rpartition("/")
-            if name in ("", ".", "..") or folder.startswith("/"):
-                real = os.path.realpath(os.path.join(self._root, folder), strict=True)  # noqa: PTH118
-            else:
-                real = f"{self._real(above)}/{name}"
-                if stat.S_ISLNK(os.lstat(real).st_mode):
-                    real = os.path.realpath(real, strict=True)
-            self._known[folder] = real
-        return self._known[folder]
-
-
 def _stays(link: Path) -> bool:
     return link.resolve().is_relative_to(link.parent.resolve())
 
 
-def _read(folders: _Folders, name: str, path: str, config: Config) -> Component:
+def _read(folders: Folders, name: str, path: str, config: Config) -> Component:
     override = config.components.get(name, Override())
     context = path.rpartition("/")[0] or "."
     if override.context is not None:
