@@ -22,8 +22,8 @@ from ci.schedule import Name, Task
 from ci.session import Session
 from ci.workspace import Workspace
 from ci_tools import durations, process
-from ci_tools.components import changes, graph, keys, shards
-from ci_tools.documents import FailedImage, Ingredients, Lock, LockedImage, Plan, PlannedComponent
+from ci_tools.components import graph, keys, shards
+from ci_tools.documents import FailedImage, Lock, LockedImage, Plan, PlannedComponent
 from ci_tools.errors import InterruptedRunError, MissingInputError, error_for
 from ci_tools.report import junit
 
@@ -55,9 +55,10 @@ def build(
     """
     started = time.monotonic()
     plan = workspace.read(planning.FILE, Plan, made_by="plan")
-    ingredients = _check_unchanged(workspace, plan)
     jobs = planning.jobs_at_once(workspace, jobs)
-    session = sessions.begun(workspace, jobs, ingredients, shard)
+    session = sessions.begun(workspace, jobs, shard)
+    session.keys, session.bases = _check_unchanged(workspace, plan)
+    session.registry.ping()
     # A stage that is run again finds what its first run pushed.
     planning.ask(session.registry, [one for one in plan.components if one.digest is None])
     planned = {component.name: component for component in shards.members(plan, shard)}
@@ -224,10 +225,10 @@ def _finished(
     return lock
 
 
-def _check_unchanged(workspace: Workspace, plan: Plan) -> dict[str, Ingredients]:
+def _check_unchanged(workspace: Workspace, plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
     """A plan of other sources would give images a key that is not theirs.
 
-    Returns what each key is made of, as the lock keeps it.
+    Returns component -> key, and external reference -> digest.
     """
     bases = {
         reference: image.partition("@")[2]
@@ -235,10 +236,8 @@ def _check_unchanged(workspace: Workspace, plan: Plan) -> dict[str, Ingredients]
         for reference, image in component.bases.items()
         if image
     }
-    now: dict[str, str] = {}
-    made_of: dict[str, Ingredients] = {}
-    for one in keys.each(workspace.repository, workspace.components, bases):
-        now[one.name], made_of[one.name] = one.key, changes.recorded(one.ingredients)
+    computed = keys.compute(workspace.repository, workspace.components, bases)
+    now = {name: key for name, (key, _) in computed.items()}
     planned = {component.name: component.key for component in plan.components}
     changed = sorted(name for name in {*now, *planned} if now.get(name) != planned.get(name))
     if changed or plan.environment != workspace.environment_name:
@@ -246,4 +245,4 @@ def _check_unchanged(workspace: Workspace, plan: Plan) -> dict[str, Ingredients]
         raise MissingInputError(
             f"{planning.FILE} is out of date ({what})", "Run 'python -m ci plan' again"
         )
-    return made_of
+    return now, bases

@@ -15,7 +15,7 @@ from ci import verdicts
 from ci.request import request_for
 from ci.session import Session
 from ci_tools import process
-from ci_tools.documents import FailedImage, LockedImage, PlannedComponent, Verdict
+from ci_tools.documents import FailedImage, Ingredients, LockedImage, PlannedComponent, Verdict
 from ci_tools.errors import CancelledError, CIError, EngineError, ParentFailedError
 from ci_tools.images import attempts, builders, buildx
 from ci_tools.images.builders import Builder, Made
@@ -47,6 +47,7 @@ class ImageWork:
         self._step: Step = "parent"
         self._made: Made | None = None
         self._verdict: Verdict | None = None
+        self._ingredients: Ingredients | None = None
         self._timings: dict[str, float] = {}
         self._left = float(self._component.timeout or self._workspace.config.build.timeout)
         self.outcome: Outcome | None = None
@@ -128,6 +129,7 @@ class ImageWork:
         with self._working("scan"):
             self._made = builders.present(self._session.registry, self._planned.repository, digest)
             self._verdict = self._scan(self._made)
+        self._ingredients = self._session.ingredients(self._planned.name)
         self._done(self._locked(digest, built=False))
 
     def _build(self, parents: Mapping[str, ImageWork]) -> None:
@@ -145,6 +147,8 @@ class ImageWork:
             self._made = self._persistently(
                 lambda: self._builder.build(planned.repository, self._request, self._watch())
             )
+            # Looked at again now: an image of other files would be under a key of these.
+            self._ingredients = self._session.ingredients(planned.name)
 
     def _check(self) -> None:
         made, planned, declared = self._have(), self._planned, self._component.test
@@ -213,7 +217,8 @@ class ImageWork:
         return kept.timings if kept is not None and kept.key == self._planned.key else {}
 
     def _done(self, image: LockedImage) -> None:
-        image.ingredients = self._session.ingredients[self._planned.name]
+        if image.ingredients is None:
+            image.ingredients = self._ingredients
         self.outcome = Outcome(image, self._suite)
         self._workspace.console.event(f"{self._planned.name}: {_told(image)}")
         self._workspace.console.finished(self._planned.name, True)

@@ -15,9 +15,9 @@ from ci import plan as planning
 from ci.request import cache_repository
 from ci.workspace import Workspace
 from ci_tools import process, storage
-from ci_tools.components import shards
+from ci_tools.components import changes, keys, shards
 from ci_tools.documents import Ingredients, Lock, PlannedComponent
-from ci_tools.errors import CIError
+from ci_tools.errors import BuildError, CIError
 from ci_tools.images import builders, login
 from ci_tools.images.builders import Builder
 from ci_tools.images.registry import Registry
@@ -31,7 +31,7 @@ _CLOSE_SECONDS = 1.0
 class Session:
     """builder: None while nobody needs one.
 
-    ingredients: component -> what its key is made of, for the lock.
+    keys, bases: component -> key, and external reference -> digest.
     parents:     component -> image by digest, of those that other shards hold.
     env:         variables by which docker finds the registry's credentials.
     halted:      set when nothing more is to be begun (`--fail-fast`).
@@ -41,29 +41,40 @@ class Session:
     registry: Registry
     trivy: Trivy
     previous: Lock | None
-    ingredients: Mapping[str, Ingredients]
+    keys: Mapping[str, str] = field(default_factory=dict)
+    bases: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
     builder: Builder | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     halted: threading.Event = field(default_factory=threading.Event)
 
+    def ingredients(self, name: str) -> Ingredients:
+        """What a component's key is made of, as the lock keeps it.
 
-def begun(
-    workspace: Workspace,
-    jobs: int,
-    ingredients: Mapping[str, Ingredients],
-    shard: tuple[int, int] | None,
-) -> Session:
-    """A session with a registry that answers. Raises RegistryError, ToolError."""
-    registry = Registry.of(workspace.registry)
-    registry.ping()
+        Raises BuildError where the files are not those of the key any more.
+        """
+        workspace = self.workspace
+        component = workspace.components[name]
+        made_of = keys.ingredients(workspace.repository, component, self.keys, self.bases)
+        if keys.key_of(made_of) != self.keys[name]:
+            raise BuildError(
+                f"the files of component '{name}' were changed while it was built",
+                "Run 'python -m ci plan' and the build again",
+            )
+        return changes.recorded(made_of)
+
+
+def begun(workspace: Workspace, jobs: int, shard: tuple[int, int] | None) -> Session:
+    """A session that has asked nobody yet. Raises ToolError."""
     database = workspace.config.scan.database
+    trivy = Trivy(workspace.home / "trivy", workers=jobs, repository=database)
+    # A tenth of a second that keys are computed in meanwhile.
+    threading.Thread(target=trivy.learn_version, daemon=True).start()
     return Session(
         workspace=workspace,
-        registry=registry,
-        trivy=Trivy(workspace.home / "trivy", workers=jobs, repository=database),
+        registry=Registry.of(workspace.registry),
+        trivy=trivy,
         previous=_previous(workspace, shard),
-        ingredients=ingredients,
     )
 
 

@@ -8,9 +8,9 @@ is given its key.
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -199,14 +199,13 @@ def in_use(registry: Registry, *, needs_engine: bool) -> Builder:
     needs_engine: a declared test command will be run.
     Raises EngineError.
     """
-    driver = buildx.driver()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        engine = pool.submit(Engine.connect)  # both take a moment, and mostly both are needed
+        driver = buildx.driver()
     if driver.is_engine:
-        return EngineBuilder(Engine.connect(), registry, containerd=driver.containerd)
-    engine = None
-    if needs_engine:
-        with contextlib.suppress(EngineError):
-            engine = Engine.connect()
-    return RegistryBuilder(registry, engine)
+        return EngineBuilder(engine.result(), registry, containerd=driver.containerd)
+    reached = engine.result() if needs_engine and engine.exception() is None else None
+    return RegistryBuilder(registry, reached)
 
 
 def present(registry: Registry, repository: str, digest: str) -> Made:

@@ -17,9 +17,10 @@ from ci_tools import config
 from ci_tools.components.references import split
 from ci_tools.errors import CredentialsError, PushError, RegistryError
 from ci_tools.images import manifests, preflight, transport
+from ci_tools.images.direct import Patience
 from ci_tools.images.ecr import Ecr
 from ci_tools.images.manifests import Image, Manifest
-from ci_tools.images.transport import Known, Patience, Transport, said
+from ci_tools.images.transport import Known, Transport, said
 
 __all__ = ["Image", "Patience", "Registry", "of"]
 

@@ -8,12 +8,12 @@ images share are analysed once a directory.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -54,17 +54,28 @@ class Trivy:
         self._repository = repository
         self._database: Database | None = None
         self._fetching = threading.Lock()
+        self._version: str | None = None
+        self._asking = threading.Lock()
         self._caches: queue.LifoQueue[Path] = queue.LifoQueue()
         for number in range(workers):
             self._caches.put(home / f"cache-{number}")
 
-    @cached_property
+    @property
     def version(self) -> str:
-        done = process.run([self._program, "--version", "--format", "json"], timeout=60)
-        try:
-            return msgspec.json.decode(done.output, type=_Version).version
-        except msgspec.MsgspecError:
-            raise ToolError("trivy does not tell its version", _INSTALL) from None
+        """Asked once a process."""
+        with self._asking:
+            if self._version is None:
+                done = process.run([self._program, "--version", "--format", "json"], timeout=60)
+                try:
+                    self._version = msgspec.json.decode(done.output, type=_Version).version
+                except msgspec.MsgspecError:
+                    raise ToolError("trivy does not tell its version", _INSTALL) from None
+            return self._version
+
+    def learn_version(self) -> None:
+        """Ask for the version before it is needed; who needs it is told of a failure."""
+        with contextlib.suppress(ToolError):
+            _ = self.version
 
     @property
     def database(self) -> Database:

@@ -459,3 +459,28 @@ def test_a_branch_uses_what_main_has_and_cannot_replace_it(
     repository.ci("plan", env={**on_dev, "CHANGE_ID": "7"}).done()
     planned = {one["name"]: one["repository"] for one in repository.read("plan.json")["components"]}
     assert planned["one"] == f"branches/{repository.project}/one"
+
+
+def test_files_that_change_while_they_are_built_are_noticed(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """Else an image of other files would be what this key means for ever."""
+    slow = component(
+        "one", BASE + "COPY more.txt /\n" + run("busybox sleep 4"), **{"more.txt": "1"}
+    )
+    repository = machine.repository(tmp_path / "r", slow)
+    repository.ci("plan").done()
+    child = subprocess.Popen(
+        repository.command("build"), cwd=repository.path, env=repository.environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log = repository.build / "logs/one.log"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "sleep 4" in log.read_text()):  # the log is written as it comes
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    repository.write({"components/one/more.txt": "2"})
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 20, err
+    assert "'one' were changed while it was built" in err
+    assert not in_registry(repository.tagged("one", keys(repository)["one"]))
