@@ -3,7 +3,7 @@
 # the Python environment. Idempotent; what is there is used and skipped.
 #
 #   scripts/bootstrap.sh            what the product needs
-#   scripts/bootstrap.sh --tests    and what only its tests need (skopeo, busybox)
+#   scripts/bootstrap.sh --tests    and what only its tests need (skopeo, busybox, ssh)
 #
 # As root on Debian 12 or later it installs what is missing. Elsewhere it says, in one
 # sentence, what to install.
@@ -215,5 +215,6 @@ debian_tool mmdebstrap mmdebstrap
 if [ "$tests" = yes ]; then
     debian_tool skopeo skopeo
     debian_tool busybox busybox-static
+    debian_tool ssh-agent openssh-client
 fi
 python_environment

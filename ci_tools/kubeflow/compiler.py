@@ -16,6 +16,7 @@ from ci_tools.documents import CompiledPipeline
 from ci_tools.errors import CIError, CompileError, ConfigError, ToolError
 from ci_tools.kubeflow import PIPELINE_NAME_LIMIT, child, ir
 
+_START_SECONDS = 60.0  # importing kfp on a busy machine
 TIMEOUT_SECONDS = 300.0
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
@@ -177,7 +178,10 @@ def _compile_files(
     }
     # Its own time-out is only a net under the one for each file.
     finished, answers = child.ask(
-        "compile", request, timeout=TIMEOUT_SECONDS * (len(logs) + 1), private_home=True
+        "compile",
+        request,
+        timeout=_START_SECONDS + TIMEOUT_SECONDS * (len(logs) + 1),
+        private_home=True,
     )
     if answers is None:
         raise CompileError(

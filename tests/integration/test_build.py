@@ -142,7 +142,7 @@ def test_the_second_run_builds_and_scans_nothing_and_says_so(
     told = repository.ci("run", env=path).done()
     assert spy.builds == []
     assert spy.scans == []
-    assert "nothing to build" in told.err
+    assert "nothing needs building" in told.err
     assert "0 images built" in told.out
     assert {n: i["digest"] for n, i in repository.images.items()} == {
         n: i["digest"] for n, i in images.items()

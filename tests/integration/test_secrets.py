@@ -54,7 +54,13 @@ def cleaned() -> Iterator[None]:
 def request(context: Path, dockerfile: str, secrets: Secrets) -> Request:
     file = context / "Dockerfile"
     file.write_text(dockerfile)
-    return Request(name="a", dockerfile=file, context=context, tag=TAG, offered=secrets.offered())
+    return Request(name="a", dockerfile=file, context=context, offered=secrets.offered())
+
+
+def built(request: Request, log: Path) -> str:
+    """The image's id."""
+    watch = buildx.Watch(timeout=120, log=log)
+    return buildx.build(request, ["--load", f"--tag={TAG}"], watch).digest
 
 
 def test_a_step_reads_them_and_nothing_keeps_them(
@@ -78,7 +84,7 @@ def test_a_step_reads_them_and_nothing_keeps_them(
             f"type=secret,id={name}",
         )
     log = tmp_path / "log"
-    image = buildx.build(request(context, dockerfile, secrets), timeout=120, log=log)
+    image = built(request(context, dockerfile, secrets), log)
     saved = b"".join(docker.from_env().images.get(image).save())
     for name in "fvw":
         assert f"had-{name}".encode() in saved
@@ -100,7 +106,7 @@ def test_a_value_is_not_in_the_error_either(
     )
     log = tmp_path / "log"
     with pytest.raises(BuildError, match="exit code: 3") as caught:
-        buildx.build(request(context, dockerfile, secrets), timeout=120, log=log)
+        built(request(context, dockerfile, secrets), log)
     assert FROM_ENV not in str(caught.value) + log.read_text()
     assert "***" in log.read_text()
 
@@ -144,9 +150,9 @@ def test_a_step_asks_the_ssh_agent(agent: Path, context: Path, tmp_path: Path, h
         f"type=ssh,id={name}",
     )
     log = tmp_path / "log"
-    buildx.build(request(context, dockerfile, secrets), timeout=120, log=log)
+    built(request(context, dockerfile, secrets), log)
     docker.from_env().images.remove(TAG, force=True)
     assert re.search(r"^#\d+ [\d.]+ it knows the key$", log.read_text(), re.M)
     again = dockerfile.replace(f"echo {tmp_path}", "echo another")  # else it is in the cache
     with pytest.raises(BuildError, match="ssh-add"):
-        buildx.build(request(context, again, Secrets({})), timeout=120, log=log)
+        built(request(context, again, Secrets({})), log)

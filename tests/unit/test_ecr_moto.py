@@ -13,8 +13,6 @@ from ci_tools import config
 from ci_tools.images import ecr_repository
 from ci_tools.images.ecr import Ecr
 
-moto = pytest.importorskip("moto", reason="moto[ecr] is not installed")
-
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"  # moto's own account
 
 
