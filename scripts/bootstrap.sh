@@ -199,11 +199,15 @@ python_environment() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
         -r "$repository/requirements/tools.lock" ||
         fail "uv could not be installed. Check that the package index can be reached."
-    VIRTUAL_ENV=$venv "$venv/bin/uv" pip sync --quiet --require-hashes \
+    VIRTUAL_ENV=$venv "$venv/bin/uv" pip sync --quiet --compile-bytecode --require-hashes \
         "$repository/requirements/dev.lock" "$repository/requirements/tools.lock" ||
         fail "the packages of requirements/dev.lock could not be installed. Check that the package index can be reached."
-    VIRTUAL_ENV=$venv "$venv/bin/uv" pip install --quiet --no-deps --no-build-isolation --editable "$repository" ||
+    VIRTUAL_ENV=$venv "$venv/bin/uv" pip install --quiet --no-deps --no-build-isolation \
+        --config-setting editable_mode=compat --editable "$repository" ||
         fail "the package itself could not be installed into $venv."
+    # Where the environment forbids Python to keep bytecode, each start would compile
+    # all anew: half of what a plan takes.
+    "$venv/bin/python" -m compileall -q "$repository/ci" "$repository/ci_tools" || true
     printf '%s\n' "$wanted" >"$stamp"
     say python "installed into $venv"
 }
