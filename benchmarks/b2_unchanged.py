@@ -1,0 +1,83 @@
+"""B2: nothing to do: 50 images that the registry has."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+from shared import (
+    BUILD,
+    CI,
+    PROGRAMS,
+    Bench,
+    Ours,
+    Side,
+    Table,
+    call,
+    in_turn,
+    small_components,
+    times_faster,
+    write,
+    xargs,
+)
+
+NAMES = [f"component-{number:02}" for number in range(50)]
+
+
+def run(bench: Bench) -> Table:
+    repository = bench.repository("b2", small_components(NAMES))
+    bake = bench.scratch / "docker-bake.json"
+    bake.write_text(json.dumps(baked(bench.host)))
+    one = f"{BUILD} --tag {bench.host}/b2-raw/$1:latest components/$1"
+    peers = {
+        "docker buildx bake": f"docker buildx bake --progress=quiet --file {bake}",
+        "xargs -P2 docker buildx build": xargs(2, NAMES, one),
+    }
+    for script in peers.values():  # cold; the measured runs find everything cached
+        bench.shell(script, repository)
+    Ours(bench, repository, stub=True)()
+    ours = Ours(bench, repository)
+    sides = {
+        "ours": ours.side(lambda: None, bench.pushed("b2/", 0)),
+        **{
+            name: Side(lambda script=script: bench.shell(script, repository))
+            for name, script in peers.items()
+        },
+    }
+    taken = in_turn(sides, bench.runs)
+    table = Table(f"B2: {len(NAMES)} images, all in the registry: `ci plan && ci build`")
+    for name in peers:
+        table.compare(f"against {name}, all cached", taken["ours"], taken[name], times_faster(20))
+    table.notes += [counts(bench, repository), str(ours)]
+    return table
+
+
+def baked(host: str) -> dict[str, object]:
+    """docker-bake.json of the same images."""
+    targets = {
+        name: {"context": f"components/{name}", "tags": [f"{host}/b2-bake/{name}:latest"]}
+        for name in NAMES
+    }
+    return {"group": {"default": {"targets": NAMES}}, "target": targets}
+
+
+def counts(bench: Bench, repository: Path) -> str:
+    """Builds, scans and pushes of one more run, as spies and the registry's storage saw them."""
+    spies, log = bench.scratch / "spies", bench.scratch / "calls"
+    log.touch()
+    for program in ("docker", "trivy"):
+        real = shutil.which(program, path=PROGRAMS)
+        script = f"#!/bin/sh\necho {program} \"$@\" >>'{log}'\nexec '{real}' \"$@\"\n"
+        write(spies, {program: script.encode()})
+    started = time.time()
+    for stage in ("plan", "build"):
+        call([*CI, stage, "--quiet"], repository, bench.environment(spies))
+    calls = log.read_text().splitlines()
+    builds = sum(line.startswith("docker buildx build") for line in calls)
+    scans = sum(line.startswith("trivy image") for line in calls)
+    return (
+        f"builds {builds}, pushes {bench.writes_since(started)}, calls of trivy image {scans}, "
+        f"programs started: {', '.join(' '.join(line.split()[:3]) for line in calls) or 'none'}"
+    )

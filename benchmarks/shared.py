@@ -1,0 +1,363 @@
+"""What the benchmarks share: an embedded environment of their own, small
+repositories, measurement in turn, and tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from ci_tools import local  # noqa: E402
+from ci_tools.local import daemon, state  # noqa: E402
+
+# A static program, made unlike that of other runs by what follows the executable.
+BUSYBOX = Path(shutil.which("busybox") or "/bin/busybox").read_bytes() + secrets.token_bytes(8)
+PROGRAMS = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+CI = (sys.executable, "-m", "ci")
+BUILD = "docker buildx build --provenance=false --sbom=false --progress=quiet"
+# What our stage asks of Trivy, with a cache directory a worker, which Trivy locks.
+# $1 is the image's name, $IMAGE its reference, $SLOT the worker's number.
+SCAN = (
+    "trivy image --quiet --image-src=docker --scanners=secret --skip-db-update "
+    "--skip-java-db-update --skip-check-update --skip-version-check --list-all-pkgs "
+    "--format=json --cache-dir=$WORK/cache-${SLOT:-0} --output=$WORK/$1.json $IMAGE"
+)
+SBOM = "trivy convert --quiet --format=cyclonedx --output=$WORK/$1.cdx.json $WORK/$1.json"
+# The nonce is part of src: all but the first layer, which stands for a common base,
+# is built again whenever it changes. A constant file copied after a new one would
+# not do: BuildKit links its content to every parent it ever had, and gets slower.
+SMALL_DOCKERFILE = (
+    'FROM scratch\nCOPY busybox /bin/busybox\nCOPY src /src\nRUN ["/bin/busybox", "true"]\n'
+)
+_TRIVY_STUB = """#!/bin/sh
+# Answers at once: an empty report of the image that was asked for.
+case "$1" in --version) echo '{{"Version":"{version}"}}'; exit ;; esac
+for word; do
+  case "$word" in --output=*) output=${{word#--output=}} ;; esac
+done
+[ -z "$output" ] || printf '{{"SchemaVersion":2,"Metadata":{{"ImageID":"%s"}}}}' "$word" >"$output"
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run of the benchmarks: an environment, and a directory for what they make."""
+
+    scratch: Path
+    host: str
+    runs: int
+    stub: Path
+
+    @property
+    def home(self) -> Path:
+        return self.scratch / "home"
+
+    def environment(self, *first_on_path: Path) -> dict[str, str]:
+        """Variables of a child process; `first_on_path` come before its programs."""
+        return {
+            **os.environ,
+            "PATH": os.pathsep.join([*map(str, first_on_path), PROGRAMS]),
+            "PYTHONPATH": str(ROOT),
+            "KFP_CI_HOME": str(self.home),
+        }
+
+    def ci(self, repository: Path, *arguments: str, stub: bool = False) -> float:
+        """`python -m ci ...` in a repository; with `stub`, Trivy costs nothing. Seconds."""
+        started = time.perf_counter()
+        env = self.environment(*([self.stub] if stub else []))
+        call([*CI, *arguments, "--quiet"], cwd=repository, env=env)
+        return time.perf_counter() - started
+
+    def shell(self, script: str, cwd: Path) -> None:
+        """A script as it would stand in a Jenkinsfile; any failure fails it."""
+        env = {**self.environment(), "WORK": str(self.scratch / "peer")}
+        call(["bash", "-euo", "pipefail", "-c", script], cwd=cwd, env=env)
+
+    def repository(self, name: str, files: Mapping[str, str | bytes]) -> Path:
+        """A committed repository, whose images go to `name`/..."""
+        path = self.scratch / name
+        config = f'project: {name}\nscan: {{database: "{self.host}/no-database"}}\n'
+        write(path, {"ci.yaml": config, ".gitignore": "/build/\n", **files})
+        call(["git", "init", "-q"], cwd=path)
+        commit(path)
+        return path
+
+    def images(self, prefix: str) -> int:
+        """How many tags the registry has below a prefix, as it says itself."""
+        names = self._asked("_catalog?n=1000")["repositories"]
+        tags = (self._asked(f"{name}/tags/list") for name in names if name.startswith(prefix))
+        return sum(len(one["tags"] or ()) for one in tags)
+
+    def pushed(self, prefix: str, number: int) -> Check:
+        """A check that what was run put `number` more images below `prefix`."""
+        before = itertools.count(self.images(prefix) + number, number)
+
+        def check() -> None:
+            expected, found = next(before), self.images(prefix)
+            if found != expected:
+                raise SystemExit(f"{prefix}: {found} images in the registry, not {expected}")
+
+        return check
+
+    def writes_since(self, moment: float) -> int:
+        """Tags that the registry wrote since, found in its storage: no push escapes it."""
+        links = (self.home / "registry").rglob("_manifests/tags/*/current/link")
+        return sum(link.stat().st_mtime >= moment for link in links)
+
+    def _asked(self, path: str) -> dict[str, list[str]]:
+        with urllib.request.urlopen(f"http://{self.host}/v2/{path}") as answer:
+            found: dict[str, list[str]] = json.load(answer)
+            return found
+
+
+Check = Callable[[], object]
+
+
+def nothing() -> None:
+    """Where a side needs no preparation or no check."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is timed, with what comes before and after it, which is not."""
+
+    act: Callable[[], object]
+    prepare: Callable[[], object] = nothing
+    check: Check = nothing
+
+
+@dataclass
+class Ours:
+    """`ci plan && ci build`, remembering where the time went.
+
+    options: of `build`. stub: Trivy costs nothing.
+    """
+
+    bench: Bench
+    repository: Path
+    options: Sequence[str] = ()
+    stub: bool = False
+    stages: dict[str, list[float]] = field(default_factory=lambda: {"plan": [], "build": []})
+    steps: str = ""
+
+    def __call__(self) -> None:
+        for stage, taken in self.stages.items():
+            options = self.options if stage == "build" else ()
+            taken.append(self.bench.ci(self.repository, stage, *options, stub=self.stub))
+
+    def side(self, prepare: Callable[[], object], check: Check) -> Side:
+        def checked() -> None:
+            check()
+            self.steps = steps(self.repository)
+
+        return Side(self, prepare, checked)
+
+    def __str__(self) -> str:
+        told = [f"{stage} {seconds(taken[1:])}" for stage, taken in self.stages.items()]
+        return f"{', '.join(told)}; last run: {self.steps}"
+
+
+@dataclass
+class Table:
+    """A benchmark's outcome, as Markdown. rows: what, ours, peer, ratio, goal, verdict."""
+
+    title: str
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def compare(
+        self, what: str, ours: Sequence[float], peer: Sequence[float], goal: Goal | None = None
+    ) -> None:
+        """A row from times taken in turn: ratio is the median of each turn's ratio."""
+        ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, peer, strict=True))
+        self.add(what, seconds(ours), seconds(peer), f"{ratio:.2f}", goal, ratio)
+
+    def add(
+        self, what: str, ours: str, peer: str, ratio: str, goal: Goal | None, value: float = 0
+    ) -> None:
+        told = (goal.text, goal.verdict(value)) if goal else ("", "")
+        self.rows.append((what, ours, peer, ratio, *told))
+
+    def __str__(self) -> str:
+        head = ("what", "ours", "peer", "ratio", "goal", "verdict")
+        rows = [head, *self.rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            + " |"
+            for row in rows
+        ]  # fmt: skip
+        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+        notes = [f"- {note}" for note in self.notes]
+        return "\n".join([f"## {self.title}", "", *lines, *([""] if notes else []), *notes])
+
+
+@dataclass(frozen=True)
+class Goal:
+    """At most `limit`. at_least turns a speed-up into one: ratio <= 1/times."""
+
+    limit: float
+    text: str
+
+    def verdict(self, value: float) -> str:
+        if value <= self.limit:
+            return "met"
+        return f"missed by {value / self.limit - 1:.0%}"
+
+
+def at_most(limit: float) -> Goal:
+    return Goal(limit, f"<= {limit:g}")
+
+
+def times_faster(times: float) -> Goal:
+    return Goal(1 / times, f"<= {1 / times:g} ({times:g}x faster)")
+
+
+def seconds(times: Sequence[float]) -> str:
+    """The median, and the spread that it hides."""
+    return f"{statistics.median(times):.2f} s ({min(times):.2f}-{max(times):.2f})"
+
+
+def in_turn(sides: Mapping[str, Side], runs: int, *, warm: bool = True) -> dict[str, list[float]]:
+    """Seconds of each side, A B A B ..., so that what slows the machine hits all.
+
+    warm: begin with a round that does not count.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(-1 if warm else 0, runs):
+        for name, side in sides.items():
+            side.prepare()
+            started = time.perf_counter()
+            side.act()
+            if number >= 0:
+                taken[name].append(time.perf_counter() - started)
+            side.check()
+    return taken
+
+
+def fastest(taken: Mapping[str, Sequence[float]], names: Sequence[str]) -> str:
+    """The peer's best form."""
+    return min(names, key=lambda name: statistics.median(taken[name]))
+
+
+def steps(repository: Path) -> str:
+    """Where the last build's time went, as its JUnit report has it, summed over images."""
+    summed: dict[str, float] = {}
+    tree = ET.parse(repository / "build" / "reports" / "images.xml")  # noqa: S314 - our own
+    for case in tree.iter("testcase"):
+        summed[case.attrib["name"]] = summed.get(case.attrib["name"], 0) + float(
+            case.attrib["time"]
+        )
+    whole = json.loads((repository / "build" / "images.lock.json").read_bytes())["seconds"]
+    told = ", ".join(f"{name} {spent:.2f} s" for name, spent in summed.items())
+    return f"stage {whole:.2f} s; steps summed over images: {told}"
+
+
+def small_components(names: Sequence[str], files: int = 20) -> dict[str, str | bytes]:
+    """Files of components: a nonce, a static program, and `files` small ones each."""
+    made: dict[str, str | bytes] = {}
+    for name in names:
+        where = f"components/{name}"
+        made[f"{where}/Dockerfile"] = SMALL_DOCKERFILE
+        made[f"{where}/src/nonce"] = f"{name}\n"
+        made[f"{where}/busybox"] = BUSYBOX
+        made |= {f"{where}/src/{n:02}.py": f"# {name} {n}\n" * 20 for n in range(files)}
+    return made
+
+
+def freshen(repository: Path, names: Sequence[str]) -> str:
+    """Give each component a nonce and commit, so that no layer of it is cached; the nonce."""
+    nonce = secrets.token_hex(6)
+    write(repository, {f"components/{name}/src/nonce": f"{name} {nonce}\n" for name in names})
+    commit(repository)
+    return nonce
+
+
+def raw_push(image: str, context: str, more: str = "") -> str:
+    """The raw commands that build and push one image, and remember it as $IMAGE."""
+    return f"IMAGE={image} && {BUILD} {more} --push --tag $IMAGE {context}"
+
+
+def xargs(jobs: int, names: Sequence[str], script: str) -> str:
+    """A shell command that runs `script`, `jobs` at once, once a name (`$1`)."""
+    run = f"xargs -P{jobs} --process-slot-var=SLOT -I@ bash -euc {shlex.quote(script)} - @"
+    return f"printf '%s\\n' {' '.join(names)} | {run}"
+
+
+def write(path: Path, files: Mapping[str, str | bytes]) -> None:
+    for name, content in files.items():
+        target = path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content if isinstance(content, bytes) else content.encode())
+        if isinstance(content, bytes):
+            target.chmod(0o755)
+
+
+def commit(repository: Path) -> None:
+    call(["git", "add", "-A"], cwd=repository)
+    identity = ["-c", "user.name=b", "-c", "user.email=b@example.invalid", "-c", "gc.auto=0"]
+    call(["git", *identity, "commit", "-qm", "benchmark", "--allow-empty"], cwd=repository)
+
+
+def call(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    """Run a command; its output. A failure ends the benchmarks with what it said."""
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{shlex.join(command)[:400]}\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def bench(runs: int) -> Iterator[Bench]:
+    """An embedded environment on ports of its own; at the end nothing of it is left."""
+    with tempfile.TemporaryDirectory(prefix="kfp-ci-bench-") as name:
+        scratch = Path(name)
+        home = scratch / "home"
+        home.mkdir()
+        parts = {part: state.Part(port=daemon.choose_port(0)) for part in ("registry", "aws")}
+        state.save(home, state.State(parts=parts))
+        host = f"127.0.0.1:{parts['registry'].port}"
+        try:
+            local.up(home)
+            (scratch / "peer").mkdir()
+            yield Bench(scratch, host, runs, stub_trivy(scratch))
+        finally:
+            local.down(home, wipe=True)
+            remove_images(host)
+
+
+def stub_trivy(scratch: Path) -> Path:
+    """A directory with a `trivy` that does nothing, and says it is the real one's version."""
+    version = json.loads(
+        call(["trivy", "--version", "--format=json"], scratch, {**os.environ, "PATH": PROGRAMS})
+    )["Version"]
+    directory = scratch / "stub"
+    write(directory, {"trivy": _TRIVY_STUB.format(version=version).encode()})
+    return directory
+
+
+def remove_images(host: str) -> None:
+    """Take our registry's images out of the engine, and no others."""
+    listed = call(["docker", "images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"], Path.cwd())
+    ours = [line.split()[0] for line in listed.splitlines() if line.startswith(f"{host}/")]
+    tagged = [name for name in ours if not name.endswith(":<none>")]
+    for start in range(0, len(tagged), 100):
+        subprocess.run(["docker", "rmi", "-f", *tagged[start : start + 100]], capture_output=True)
