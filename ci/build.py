@@ -38,9 +38,12 @@ def build(
     jobs: int | None = None,
     fail_fast: bool = False,
     shard: tuple[int, int] | None = None,
+    planned_by: Callable[[], Plan] | None = None,
 ) -> Lock:
     """Bring every planned image into the registry, each with its verdict.
 
+    planned_by: makes the plan; without it plan.json counts, if it is still of
+               these sources.
     fail_fast: the first failure ends the run; what is under way is stopped.
     shard:     only the components that the plan gives to shard i of N.
 
@@ -54,13 +57,18 @@ def build(
     starts; InterruptedRunError on Ctrl-C, after the lock is written.
     """
     started = time.monotonic()
-    plan = workspace.read(planning.FILE, Plan, made_by="plan")
     jobs = planning.jobs_at_once(workspace, jobs)
     session = sessions.begun(workspace, jobs, shard)
-    session.keys, session.bases = _check_unchanged(workspace, plan)
-    session.registry.ping()
-    # A stage that is run again finds what its first run pushed.
-    planning.ask(session.registry, [one for one in plan.components if one.digest is None])
+    if planned_by is not None:
+        plan = planned_by()
+    else:
+        plan = workspace.read(planning.FILE, Plan, made_by="plan")
+        _check_unchanged(workspace, plan)
+        session.registry.ping()
+        # A stage that is run again finds what its first run pushed.
+        planning.ask(session.registry, [one for one in plan.components if one.digest is None])
+    session.keys = {component.name: component.key for component in plan.components}
+    session.bases = _bases(plan)
     planned = {component.name: component for component in shards.members(plan, shard)}
     session.parents = {
         one.name: f"{session.registry.host}/{one.repository}@{one.digest}"
@@ -225,18 +233,12 @@ def _finished(
     return lock
 
 
-def _check_unchanged(workspace: Workspace, plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
+def _check_unchanged(workspace: Workspace, plan: Plan) -> None:
     """A plan of other sources would give images a key that is not theirs.
 
-    Returns component -> key, and external reference -> digest.
+    Raises MissingInputError.
     """
-    bases = {
-        reference: image.partition("@")[2]
-        for component in plan.components
-        for reference, image in component.bases.items()
-        if image
-    }
-    computed = keys.compute(workspace.repository, workspace.components, bases)
+    computed = keys.compute(workspace.repository, workspace.components, _bases(plan))
     now = {name: key for name, (key, _) in computed.items()}
     planned = {component.name: component.key for component in plan.components}
     changed = sorted(name for name in {*now, *planned} if now.get(name) != planned.get(name))
@@ -245,4 +247,13 @@ def _check_unchanged(workspace: Workspace, plan: Plan) -> tuple[dict[str, str], 
         raise MissingInputError(
             f"{planning.FILE} is out of date ({what})", "Run 'python -m ci plan' again"
         )
-    return now, bases
+
+
+def _bases(plan: Plan) -> dict[str, str]:
+    """External reference -> digest, as planned."""
+    return {
+        reference: image.partition("@")[2]
+        for component in plan.components
+        for reference, image in component.bases.items()
+        if image
+    }

@@ -38,7 +38,7 @@ def run(
         + (f": {', '.join(missing)}" if missing else "")
     )
     console.stage("build")
-    lock = build.build(workspace, jobs=jobs, fail_fast=fail_fast)
+    lock = build.build(workspace, jobs=jobs, fail_fast=fail_fast, planned_by=lambda: planned)
     build.raise_failures(lock)
     console.stage("pin")
     pins = pin.pin(workspace)

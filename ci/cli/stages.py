@@ -73,20 +73,32 @@ def plan(
 @jobs
 @fail_fast
 @click.option("--shard", type=options.shard, metavar="I/N", help="Only that shard of the plan.")
+@click.option("--plan", "plans", is_flag=True, help="Plan first, instead of reading plan.json.")
 def build(
     workspace: Workspace,
     as_json: bool,
     jobs: int | None,
     fail_fast: bool,
     shard: tuple[int, int] | None,
+    plans: bool,
 ) -> None:
     """Build, test, scan and push the missing images, in parallel."""
     from ci import build as stage
+    from ci import plan as planning
+
+    if plans and shard:
+        raise click.UsageError("--plan and --shard: every shard builds one and the same plan.json")
 
     if workspace.dry_run:
         show_lines(stage.dry_run(workspace, shard), as_json)
         return
-    lock = stage.build(workspace, jobs=jobs, fail_fast=fail_fast, shard=shard)
+    lock = stage.build(
+        workspace,
+        jobs=jobs,
+        fail_fast=fail_fast,
+        shard=shard,
+        planned_by=(lambda: planning.plan(workspace, jobs=jobs)) if plans else None,
+    )
     show(lock, [f"{name}  {image.reference}" for name, image in lock.components.items()], as_json)
     stage.raise_failures(lock)
 

@@ -484,3 +484,18 @@ def test_files_that_change_while_they_are_built_are_noticed(
     assert child.returncode == 20, err
     assert "'one' were changed while it was built" in err
     assert not in_registry(repository.tagged("one", keys(repository)["one"]))
+
+
+def test_one_command_plans_and_builds(machine: Machine, tmp_path: Path, spy: Spy) -> None:
+    repository = machine.repository(tmp_path / "r", component("one") | component("two"))
+    repository.ci("build", "--plan").done()
+    first = identities(repository)
+    repository.write({"components/one/Dockerfile": BASE + run("busybox touch /new")})
+    # plan.json is of other sources now: a stage alone says so, this plans anew.
+    repository.ci("build").refused(8, "out of date (one)")
+    repository.ci("build", "--plan", env=spied(repository, spy)).done()
+    assert len(spy.builds) == 1
+    assert repository.images["one"]["key"] != first["one"]["key"]
+    assert repository.images["two"]["digest"] == first["two"]["digest"]
+    assert repository.ci("build", "--plan", "--shard", "1/2").code == 2
+    assert keys(repository) == {n: i["key"] for n, i in repository.images.items()}
