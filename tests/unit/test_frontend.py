@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ci import bases as stage
-from ci import image
 from ci import plan as planning
+from ci.request import request_for
 from ci.workspace import Workspace
 from ci_tools.errors import CredentialsError, RegistryError
 from ci_tools.images import bases
@@ -36,7 +36,7 @@ def workspace(root: Path) -> Workspace:
 def request(root: Path, name: str, parents: dict[str, str] | None = None) -> Any:
     here = workspace(root)
     planned = {one.name: one for one in planning.plan(here).components}
-    return image.request_for(here, planned[name], parents or {})
+    return request_for(here, planned[name], parents or {}, {}, exports_cache=False)
 
 
 def test_it_is_pinned_and_no_context(project: Any) -> None:
