@@ -7,21 +7,8 @@ import shutil
 import time
 from pathlib import Path
 
-from shared import (
-    BUILD,
-    CI,
-    PROGRAMS,
-    Bench,
-    Ours,
-    Side,
-    Table,
-    call,
-    in_turn,
-    small_components,
-    times_faster,
-    write,
-    xargs,
-)
+from measure import Side, Table, in_turn, times_faster
+from shared import BUILD, CI, PROGRAMS, Bench, Ours, call, small_components, write, xargs
 
 NAMES = [f"component-{number:02}" for number in range(50)]
 

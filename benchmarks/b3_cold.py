@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from shared import (
-    SBOM,
-    SCAN,
-    Bench,
-    Ours,
-    Side,
-    Table,
-    at_most,
-    fastest,
-    freshen,
-    in_turn,
-    raw_push,
-    small_components,
-    xargs,
-)
+from b3_sample import sample
+from measure import Side, Table, at_most, fastest, in_turn
+from shared import SBOM, SCAN, Bench, Ours, freshen, raw_push, small_components, xargs
 
 NAMES = [f"component-{number:02}" for number in range(20)]
 SCANNED, LISTED = "&& trivy image", "&& trivy image && trivy convert"
@@ -25,6 +13,7 @@ SCANNED, LISTED = "&& trivy image", "&& trivy image && trivy convert"
 def run(bench: Bench) -> Table:
     table = Table("B3: cold build and push: `ci plan && ci build`")
     small(bench, table)
+    sample(bench, table)
     return table
 
 

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from shared import (
-    Bench,
-    Ours,
-    Side,
-    Table,
-    at_most,
-    freshen,
-    in_turn,
-    raw_push,
-    small_components,
-)
+from measure import Side, Table, at_most, in_turn
+from shared import Bench, Ours, freshen, raw_push, small_components
 
 NAMES = [f"component-{number:02}" for number in range(50)]
 PEER = "docker buildx build --push of that image"

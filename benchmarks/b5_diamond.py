@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from shared import (
-    BUSYBOX,
-    SCAN,
-    Bench,
-    Ours,
-    Side,
-    Table,
-    at_most,
-    freshen,
-    in_turn,
-    raw_push,
-)
+from measure import Side, Table, at_most, in_turn
+from shared import BUSYBOX, SCAN, Bench, Ours, freshen, raw_push
 
 # The independent ones sort first: an order that takes names as they come starts
 # with them and makes the diamond wait.

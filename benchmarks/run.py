@@ -14,7 +14,8 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from shared import Table, bench, call
+from measure import Table
+from shared import bench, call
 
 BENCHMARKS = {
     "b1": "b1_plan",

@@ -11,19 +11,19 @@ import os
 import secrets
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from measure import Check, Side, profiled_lines, seconds, steps  # noqa: E402
 
 from ci_tools import local  # noqa: E402
 from ci_tools.local import daemon, state  # noqa: E402
@@ -86,6 +86,13 @@ class Bench:
         call([*CI, *arguments, "--quiet"], cwd=repository, env=env)
         return time.perf_counter() - started
 
+    def profile(self, repository: Path, *arguments: str) -> str:
+        """Where one run of a stage spent its time."""
+        file = self.scratch / "profile"
+        profiled = [sys.executable, "-m", "cProfile", "-o", str(file), *CI[1:], *arguments, "-q"]
+        call(profiled, cwd=repository, env=self.environment())
+        return f"`ci {' '.join(arguments)}` {profiled_lines(file, ROOT)}"
+
     def shell(self, script: str, cwd: Path) -> None:
         """A script as it would stand in a Jenkinsfile; any failure fails it."""
         env = {**self.environment(), "WORK": str(self.scratch / "peer")}
@@ -94,6 +101,7 @@ class Bench:
     def repository(self, name: str, files: Mapping[str, str | bytes]) -> Path:
         """A committed repository, whose images go to `name`/..."""
         path = self.scratch / name
+        # No time is to go into asking the internet for a vulnerability database.
         config = f'project: {name}\nscan: {{database: "{self.host}/no-database"}}\n'
         write(path, {"ci.yaml": config, ".gitignore": "/build/\n", **files})
         call(["git", "init", "-q"], cwd=path)
@@ -128,22 +136,6 @@ class Bench:
             return found
 
 
-Check = Callable[[], object]
-
-
-def nothing() -> None:
-    """Where a side needs no preparation or no check."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """What is timed, with what comes before and after it, which is not."""
-
-    act: Callable[[], object]
-    prepare: Callable[[], object] = nothing
-    check: Check = nothing
-
-
 @dataclass
 class Ours:
     """`ci plan && ci build`, remembering where the time went.
@@ -171,104 +163,10 @@ class Ours:
         return Side(self, prepare, checked)
 
     def __str__(self) -> str:
-        told = [f"{stage} {seconds(taken[1:])}" for stage, taken in self.stages.items()]
+        told = [
+            f"{stage} {seconds(taken[-self.bench.runs :])}" for stage, taken in self.stages.items()
+        ]
         return f"{', '.join(told)}; last run: {self.steps}"
-
-
-@dataclass
-class Table:
-    """A benchmark's outcome, as Markdown. rows: what, ours, peer, ratio, goal, verdict."""
-
-    title: str
-    rows: list[tuple[str, ...]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def compare(
-        self, what: str, ours: Sequence[float], peer: Sequence[float], goal: Goal | None = None
-    ) -> None:
-        """A row from times taken in turn: ratio is the median of each turn's ratio."""
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, peer, strict=True))
-        self.add(what, seconds(ours), seconds(peer), f"{ratio:.2f}", goal, ratio)
-
-    def add(
-        self, what: str, ours: str, peer: str, ratio: str, goal: Goal | None, value: float = 0
-    ) -> None:
-        told = (goal.text, goal.verdict(value)) if goal else ("", "")
-        self.rows.append((what, ours, peer, ratio, *told))
-
-    def __str__(self) -> str:
-        head = ("what", "ours", "peer", "ratio", "goal", "verdict")
-        rows = [head, *self.rows]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = [
-            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            + " |"
-            for row in rows
-        ]  # fmt: skip
-        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        notes = [f"- {note}" for note in self.notes]
-        return "\n".join([f"## {self.title}", "", *lines, *([""] if notes else []), *notes])
-
-
-@dataclass(frozen=True)
-class Goal:
-    """At most `limit`. at_least turns a speed-up into one: ratio <= 1/times."""
-
-    limit: float
-    text: str
-
-    def verdict(self, value: float) -> str:
-        if value <= self.limit:
-            return "met"
-        return f"missed by {value / self.limit - 1:.0%}"
-
-
-def at_most(limit: float) -> Goal:
-    return Goal(limit, f"<= {limit:g}")
-
-
-def times_faster(times: float) -> Goal:
-    return Goal(1 / times, f"<= {1 / times:g} ({times:g}x faster)")
-
-
-def seconds(times: Sequence[float]) -> str:
-    """The median, and the spread that it hides."""
-    return f"{statistics.median(times):.2f} s ({min(times):.2f}-{max(times):.2f})"
-
-
-def in_turn(sides: Mapping[str, Side], runs: int, *, warm: bool = True) -> dict[str, list[float]]:
-    """Seconds of each side, A B A B ..., so that what slows the machine hits all.
-
-    warm: begin with a round that does not count.
-    """
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(-1 if warm else 0, runs):
-        for name, side in sides.items():
-            side.prepare()
-            started = time.perf_counter()
-            side.act()
-            if number >= 0:
-                taken[name].append(time.perf_counter() - started)
-            side.check()
-    return taken
-
-
-def fastest(taken: Mapping[str, Sequence[float]], names: Sequence[str]) -> str:
-    """The peer's best form."""
-    return min(names, key=lambda name: statistics.median(taken[name]))
-
-
-def steps(repository: Path) -> str:
-    """Where the last build's time went, as its JUnit report has it, summed over images."""
-    summed: dict[str, float] = {}
-    tree = ET.parse(repository / "build" / "reports" / "images.xml")  # noqa: S314 - our own
-    for case in tree.iter("testcase"):
-        summed[case.attrib["name"]] = summed.get(case.attrib["name"], 0) + float(
-            case.attrib["time"]
-        )
-    whole = json.loads((repository / "build" / "images.lock.json").read_bytes())["seconds"]
-    told = ", ".join(f"{name} {spent:.2f} s" for name, spent in summed.items())
-    return f"stage {whole:.2f} s; steps summed over images: {told}"
 
 
 def small_components(names: Sequence[str], files: int = 20) -> dict[str, str | bytes]:
