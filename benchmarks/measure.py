@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pstats
 import statistics
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +92,7 @@ def seconds(times: Sequence[float]) -> str:
 def in_turn(sides: Mapping[str, Side], runs: int, *, warm: bool = True) -> dict[str, list[float]]:
     """Seconds of each side, A B A B ..., so that what slows the machine hits all.
 
-    warm: begin with a round that does not count.
+    warm: begin with a round that does not count. Each figure also goes to stderr.
     """
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(-1 if warm else 0, runs):
@@ -99,8 +100,10 @@ def in_turn(sides: Mapping[str, Side], runs: int, *, warm: bool = True) -> dict[
             side.prepare()
             started = time.perf_counter()
             side.act()
+            spent = time.perf_counter() - started
+            print(f"  {number + 1}/{runs} {name}: {spent:.2f} s", file=sys.stderr, flush=True)
             if number >= 0:
-                taken[name].append(time.perf_counter() - started)
+                taken[name].append(spent)
             side.check()
     return taken
 

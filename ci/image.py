@@ -15,7 +15,7 @@ from ci import verdicts
 from ci.request import request_for
 from ci.session import Session
 from ci_tools import process
-from ci_tools.documents import FailedImage, Ingredients, LockedImage, PlannedComponent, Verdict
+from ci_tools.documents import FailedImage, Ingredients, LockedImage, PlannedComponent
 from ci_tools.errors import CancelledError, CIError, EngineError, ParentFailedError
 from ci_tools.images import attempts, builders, buildx
 from ci_tools.images.builders import Builder, Made
@@ -46,7 +46,7 @@ class ImageWork:
         self._suite = junit.Suite(planned.name)
         self._step: Step = "parent"
         self._made: Made | None = None
-        self._verdict: Verdict | None = None
+        self._scanned: verdicts.Scanned | None = None
         self._ingredients: Ingredients | None = None
         self._timings: dict[str, float] = {}
         self._left = float(self._component.timeout or self._workspace.config.build.timeout)
@@ -128,7 +128,7 @@ class ImageWork:
         digest = self._planned.digest or ""
         with self._working("scan"):
             self._made = builders.present(self._session.registry, self._planned.repository, digest)
-            self._verdict = self._scan(self._made)
+            self._scanned = self._scan(self._made)
         self._ingredients = self._session.ingredients(self._planned.name)
         self._done(self._locked(digest, built=False))
 
@@ -159,7 +159,7 @@ class ImageWork:
             with self._working("test"):
                 buildx.test(self._request, planned.test_target, self._watch())
         with self._working("scan"):
-            self._verdict = self._scan(made)
+            self._scanned = self._scan(made)
 
     def _push(self) -> None:
         planned, made = self._planned, self._have()
@@ -177,18 +177,20 @@ class ImageWork:
                 self._made = builders.present(
                     self._session.registry, planned.repository, pushed.digest
                 )
-                self._verdict = self._scan(self._made)
+                self._scanned = self._scan(self._made)
         self._done(self._locked(pushed.digest, built=not pushed.adopted))
 
     # ----------------------------------------------------------------------------
 
-    def _scan(self, made: Made) -> Verdict:
+    def _scan(self, made: Made) -> verdicts.Scanned:
         return verdicts.scan(self._session, self._planned.name, made.subjects, self._log)
 
     def _locked(self, digest: str, *, built: bool) -> LockedImage:
-        planned, verdict = self._planned, self._verdict
-        if verdict is None:
+        planned, scanned = self._planned, self._scanned
+        if scanned is None:
             raise AssertionError("an image is locked after its scan")
+        for sbom in scanned.sboms:
+            sbom.result()
         pushed = self._session.registry.images(planned.repository, digest)
         tested = self._component.test is not None or planned.test_target is not None
         return LockedImage(
@@ -197,7 +199,7 @@ class ImageWork:
             config=next(iter(pushed.values())).config if len(pushed) == 1 else "",
             key=planned.key,
             size=sum(image.size for image in pushed.values()),
-            verdict=verdict,
+            verdict=scanned.verdict,
             parents=planned.parents,
             bases=planned.bases,
             tests="passed" if tested else "none",

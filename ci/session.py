@@ -34,6 +34,7 @@ class Session:
     keys, bases: component -> key, and external reference -> digest.
     parents:     component -> image by digest, of those that other shards hold.
     env:         variables by which docker finds the registry's credentials.
+    aside:       for what nobody waits for until the lock.
     halted:      set when nothing more is to be begun (`--fail-fast`).
     """
 
@@ -47,6 +48,7 @@ class Session:
     builder: Builder | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     halted: threading.Event = field(default_factory=threading.Event)
+    aside: ThreadPoolExecutor = field(default_factory=ThreadPoolExecutor)
 
     def ingredients(self, name: str) -> Ingredients:
         """What a component's key is made of, as the lock keeps it.

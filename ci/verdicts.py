@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import NamedTuple
 
 from ci.session import Session
 from ci.workspace import Workspace
@@ -27,8 +29,16 @@ def kept(session: Session, planned: PlannedComponent) -> LockedImage | None:
     return found if all(path.is_file() for path in files) else None
 
 
-def scan(session: Session, name: str, subjects: Sequence[Subject], log: Path) -> Verdict:
-    """Scan each platform of an image, write reports and SBOMs, and judge.
+class Scanned(NamedTuple):
+    """A verdict that lets an image go on. sboms: being written meanwhile, for nothing
+    but the lock waits for them."""
+
+    verdict: Verdict
+    sboms: list[Future[None]]
+
+
+def scan(session: Session, name: str, subjects: Sequence[Subject], log: Path) -> Scanned:
+    """Scan each platform of an image, write the reports, and judge; then the SBOMs.
 
     Raises what `refuse` raises, and ToolError where Trivy comes to no end.
     """
@@ -48,14 +58,19 @@ def scan(session: Session, name: str, subjects: Sequence[Subject], log: Path) ->
             log=log,
             env=_login(session) if subject.source == "remote" else None,
         )
-        trivy.sbom(build / report, build / sbom, log=log)
         found = gate.read((build / report).read_bytes())
         verdict = gate.judge(found, subject.image_id, policy, trivy.version, trivy.database)
         verdict.report, verdict.sbom = report.as_posix(), sbom.as_posix()
         verdicts[subject.platform] = verdict
     result = gate.combined(verdicts)
     refuse(workspace, name, result)
-    return result
+    return Scanned(
+        result,
+        [
+            session.aside.submit(trivy.sbom, build / verdict.report, build / verdict.sbom, log=log)
+            for verdict in verdicts.values()
+        ],
+    )
 
 
 def _login(session: Session) -> dict[str, str]:
