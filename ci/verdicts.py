@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import NamedTuple
 
 from ci.session import Session
 from ci.workspace import Workspace
 from ci_tools.documents import LockedImage, PlannedComponent, Verdict
-from ci_tools.errors import ScanFailedError, ScanIncompleteError
+from ci_tools.errors import CIError, ScanFailedError, ScanIncompleteError
 from ci_tools.images.builders import Subject
 from ci_tools.scanner import gate
 
@@ -38,7 +38,7 @@ class Scanned(NamedTuple):
 
 
 def scan(session: Session, name: str, subjects: Sequence[Subject], log: Path) -> Scanned:
-    """Scan each platform of an image, write the reports, and judge; then the SBOMs.
+    """Scan each platform of an image, write the reports and SBOMs, and judge.
 
     Raises what `refuse` raises, and ToolError where Trivy comes to no end.
     """
@@ -46,6 +46,7 @@ def scan(session: Session, name: str, subjects: Sequence[Subject], log: Path) ->
     policy, build = workspace.config.scan, workspace.build
     folder = Path("reports") / name
     verdicts: dict[str, Verdict] = {}
+    sboms: list[Future[None]] = []
     for subject in subjects:
         place = folder / subject.platform.replace("/", "-") if len(subjects) > 1 else folder
         report, sbom = place / "trivy.json", place / "sbom.cdx.json"
@@ -62,15 +63,14 @@ def scan(session: Session, name: str, subjects: Sequence[Subject], log: Path) ->
         verdict = gate.judge(found, subject.image_id, policy, trivy.version, trivy.database)
         verdict.report, verdict.sbom = report.as_posix(), sbom.as_posix()
         verdicts[subject.platform] = verdict
+        sboms.append(session.aside.submit(trivy.sbom, build / report, build / sbom, log=log))
     result = gate.combined(verdicts)
-    refuse(workspace, name, result)
-    return Scanned(
-        result,
-        [
-            session.aside.submit(trivy.sbom, build / verdict.report, build / verdict.sbom, log=log)
-            for verdict in verdicts.values()
-        ],
-    )
+    try:
+        refuse(workspace, name, result)
+    except CIError:
+        wait(sboms)  # whoever looks into why it is refused wants them too
+        raise
+    return Scanned(result, sboms)
 
 
 def _login(session: Session) -> dict[str, str]:
