@@ -176,8 +176,10 @@ def _run(
 
     for name, image in work.items():
         above = {parent: work[parent] for parent in parents[name]}
+        # Nothing is in the lock whose parent is not, with a verdict.
+        settled = [Name(p, "push" if one.missing else "present") for p, one in above.items()]
         if not image.missing:
-            phase(name, "present", image.present, ())
+            phase(name, "present", image.present, settled)
             continue
         built = [
             # A parent's image is used the moment it exists, if the builder finds it there.
@@ -187,8 +189,6 @@ def _run(
         ]
         phase(name, "build", partial(image.build, above), built)
         phase(name, "check", image.check, [Name(name, "build")])
-        # Nothing is in the registry whose parent is not, with a verdict.
-        settled = [Name(p, "push" if one.missing else "present") for p, one in above.items()]
         phase(name, "push", image.push, [Name(name, "check"), *settled])
 
     def blocked(task: Name, causes: Sequence[Name]) -> None:

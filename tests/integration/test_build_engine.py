@@ -499,3 +499,24 @@ def test_one_command_plans_and_builds(machine: Machine, tmp_path: Path, spy: Spy
     assert repository.images["two"]["digest"] == first["two"]["digest"]
     assert repository.ci("build", "--plan", "--shard", "1/2").code == 2
     assert keys(repository) == {n: i["key"] for n, i in repository.images.items()}
+
+
+def test_an_image_is_not_better_than_its_parent(machine: Machine, tmp_path: Path) -> None:
+    """The child's image is there; that of its parent is gone, and cannot be made again."""
+    repository = machine.repository(
+        tmp_path / "r",
+        {
+            **component("base", "FROM scratch\nCOPY busybox /bin/busybox\nCOPY more /more\n"
+                        + run("[ -e /bin/busybox ]", "type=secret,id=gate,target=/gate")),
+            **component("child", "FROM scratch\nCOPY --from=base /more /more\n"),
+            "components/base/busybox": Path("/bin/busybox").read_bytes(),
+            "components/base/more": uuid.uuid4().hex,
+        },
+        build={"secrets": {"gate": str(tmp_path / "gate")}},
+    )  # fmt: skip
+    (tmp_path / "gate").write_text("open")
+    repository.built().done()
+    skopeo("delete", "--tls-verify=false", f"docker://{repository.reference('base')}")
+    (tmp_path / "gate").unlink()
+    repository.built().refused(3, "'gate'", "also failed: child (parent)")
+    assert repository.images == {}
