@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,7 @@ from ci_tools.errors import RegistryError
 if TYPE_CHECKING:
     import urllib3
 
+_importing = threading.Lock()
 _CONNECTIONS = 32  # to one host, kept open; as many as ever ask at once
 
 
@@ -71,37 +73,39 @@ class Direct:
 
         Raises RegistryError when there is no answer.
         """
-        from urllib3.exceptions import HTTPError
-        from urllib3.util import Timeout, make_headers
-
-        login = make_headers(basic_auth=":".join(known)) if known else {}
+        urllib3 = _urllib3()
+        login = urllib3.make_headers(basic_auth=":".join(known)) if known else {}
         try:
             answer = self._pool.request(
                 method,
                 url,
                 headers={**headers, **login},
                 body=data,
-                timeout=Timeout(connect=self._patience.connect, read=self._patience.read),
+                timeout=urllib3.Timeout(connect=self._patience.connect, read=self._patience.read),
                 retries=retries(self._patience),
             )
-        except HTTPError as error:
+        except urllib3.exceptions.HTTPError as error:
             raise silent(self._host, error) from error
         return Answer(answer.status, answer.headers, answer.data)
 
     @cached_property
     def _pool(self) -> urllib3.PoolManager:
-        import urllib3
+        authorities = {} if self._scheme == "http" else {"ca_certs": _authorities()}
+        pool: urllib3.PoolManager = _urllib3().PoolManager(maxsize=_CONNECTIONS, **authorities)
+        return pool
 
-        if self._scheme == "http":
-            return urllib3.PoolManager(maxsize=_CONNECTIONS)
-        return urllib3.PoolManager(maxsize=_CONNECTIONS, ca_certs=_authorities())
+
+def _urllib3() -> Any:
+    """Imported by one thread alone: two that begin with different parts of it would
+    wait for each other, which Python ends with an error in one of them."""
+    with _importing:
+        import urllib3
+    return urllib3
 
 
 def retries(patience: Patience) -> urllib3.Retry:
     """What is asked again: no answer, and those that pass."""
-    from urllib3.util import Retry
-
-    return Retry(
+    made: urllib3.Retry = _urllib3().Retry(
         total=patience.retries,
         connect=min(2, patience.retries),
         backoff_factor=0.2,
@@ -110,6 +114,7 @@ def retries(patience: Patience) -> urllib3.Retry:
         raise_on_status=False,
         respect_retry_after_header=False,  # it may say hours
     )
+    return made
 
 
 def silent(host: str, error: BaseException) -> RegistryError:
