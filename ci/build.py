@@ -196,9 +196,7 @@ def _run(
         work[task.image].blocked(others)
 
     def left() -> float:
-        return graph.remaining(
-            parents, {n: s for n, s in seconds.items() if work[n].outcome is None}, jobs
-        )
+        return graph.remaining(parents, {n: work[n].left(s) for n, s in seconds.items()}, jobs)
 
     with session.workspace.console.live(len(work), left):
         schedule.run(tasks, jobs=jobs, blocked=blocked, halted=session.halted.is_set)

@@ -50,7 +50,15 @@ class ImageWork:
         self._ingredients: Ingredients | None = None
         self._timings: dict[str, float] = {}
         self._left = float(self._component.timeout or self._workspace.config.build.timeout)
+        self._began: float | None = None
         self.outcome: Outcome | None = None
+
+    def left(self, expected: float) -> float:
+        """Of the seconds that it was expected to take, those still to come."""
+        if self.outcome is not None:
+            return 0.0
+        spent = 0.0 if self._began is None else time.monotonic() - self._began
+        return max(expected - spent, 0.0)
 
     @property
     def missing(self) -> bool:
@@ -288,6 +296,7 @@ class ImageWork:
     def _working(self, step: Step) -> Iterator[None]:
         self._step = step
         started = time.monotonic()
+        self._began = self._began or started
         try:
             with self._workspace.console.working(self._planned.name, step):
                 yield
