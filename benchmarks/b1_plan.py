@@ -7,6 +7,7 @@ import shutil
 import statistics
 import sys
 import venv
+from functools import partial
 from pathlib import Path
 
 from measure import Goal, Side, Table, at_most, in_turn, times_faster
@@ -54,8 +55,8 @@ def compare(bench: Bench, table: Table, repository: Path, size: int, chartpress:
         for option in ("--list-images", "--no-build"):
             script = f"{chartpress} {option} >/dev/null"
             sides[f"chartpress {option}"] = Side(
-                lambda script=script: bench.shell(script, repository),  # type: ignore[misc]
-                check=lambda: call(["git", "checkout", "-q", "."], repository),
+                partial(bench.shell, script, repository),
+                check=partial(call, ["git", "checkout", "-q", "."], repository),
             )
     taken = in_turn(sides, bench.runs)
     ours = taken.pop("ours")

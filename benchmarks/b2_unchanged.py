@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
-from measure import Side, Table, in_turn, times_faster
+from measure import Side, Table, in_turn, nothing, times_faster
 from shared import BUILD, CI, PROGRAMS, Bench, Ours, call, small_components, write, xargs
 
 NAMES = [f"component-{number:02}" for number in range(50)]
@@ -26,18 +27,15 @@ def run(bench: Bench) -> Table:
         bench.shell(script, repository)
     Ours(bench, repository, stub=True)()
     ours = Ours(bench, repository)
-    sides = {
-        "ours": ours.side(lambda: None, bench.pushed("b2/", 0)),
-        **{
-            name: Side(lambda script=script: bench.shell(script, repository))
-            for name, script in peers.items()
-        },
-    }
+    sides = {"ours": ours.side(nothing, bench.pushed("b2/", 0))}
+    for name, script in peers.items():
+        sides[name] = Side(partial(bench.shell, script, repository))
     taken = in_turn(sides, bench.runs)
     table = Table(f"B2: {len(NAMES)} images, all in the registry: `ci build --plan`")
     for name in peers:
         table.compare(f"against {name}, all cached", taken["ours"], taken[name], times_faster(20))
     table.notes += [counts(bench, repository), str(ours)]
+    table.notes.append(bench.profile(repository, "build", "--plan"))
     return table
 
 

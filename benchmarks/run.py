@@ -1,6 +1,6 @@
 """Run the benchmarks and print a table each.
 
-python benchmarks/run.py [b1 b2 b3 b4 b5] [--runs 5] [--write results.md]
+python benchmarks/run.py [b1 b2 b3 b3-project b4 b5] [--runs 5] [--write results.md]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "b1": "b1_plan",
     "b2": "b2_unchanged",
     "b3": "b3_cold",
+    "b3-project": "b3_project",
     "b4": "b4_one_file",
     "b5": "b5_diamond",
 }
@@ -30,17 +31,18 @@ def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("which", nargs="*", metavar="bN", default=[], help="default: all")
+    arguments.add_argument("which", nargs="*", metavar="NAME", default=[], help="default: all")
     arguments.add_argument("--runs", type=int, default=5, help="medians are of so many (5)")
     arguments.add_argument("--write", type=Path, metavar="FILE", help="write the tables there too")
     options = arguments.parse_args()
     if unknown := set(options.which) - set(BENCHMARKS):
         arguments.error(f"no such benchmark: {', '.join(sorted(unknown))}")
-    # As Ctrl-C does: so that the environment is taken down.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the environment is then taken down
+        signal.signal(number, signal.default_int_handler)
     tables: list[Table] = []
     with bench(options.runs) as here:
         for name in sorted(set(options.which)) or BENCHMARKS:
+            print(name, file=sys.stderr, flush=True)
             table = importlib.import_module(BENCHMARKS[name]).run(here)
             print(table, end="\n\n", flush=True)
             tables.append(table)

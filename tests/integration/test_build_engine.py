@@ -465,9 +465,9 @@ def test_files_that_change_while_they_are_built_are_noticed(
     machine: Machine, tmp_path: Path
 ) -> None:
     """Else an image of other files would be what this key means for ever."""
-    slow = component(
-        "one", BASE + "COPY more.txt /\n" + run("busybox sleep 4"), **{"more.txt": "1"}
-    )
+    new = uuid.uuid4().hex  # else the step is in the cache, and there is no time to meddle
+    dockerfile = BASE + "COPY more.txt /\n" + run("busybox sleep 4")
+    slow = component("one", dockerfile, **{"more.txt": new})
     repository = machine.repository(tmp_path / "r", slow)
     repository.ci("plan").done()
     child = subprocess.Popen(
