@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -74,6 +75,25 @@ def test_no_engine(machine: Machine, tmp_path: Path) -> None:
     repository.ci("build", env=env).refused(10, "no Docker engine answers", "DOCKER_HOST")
     assert written(repository) == before
     repository.ci("build").done()
+
+
+def test_a_docker_client_without_buildx(machine: Machine, tmp_path: Path) -> None:
+    """The classic builder is never used in BuildKit's place."""
+    repository = machine.repository(tmp_path / "r", component("one"))
+    repository.ci("plan").done()
+    real = shutil.which("docker", path=repository.environment()["PATH"])
+    calls = tmp_path / "calls"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/docker").write_text(
+        f'#!/bin/sh\necho "$@" >>{calls}\n'
+        '[ "$1" = buildx ] && { echo "docker: unknown command: docker buildx" >&2; exit 1; }\n'
+        f'exec {real} "$@"\n'
+    )
+    (tmp_path / "bin/docker").chmod(0o755)
+    path = f"{tmp_path}/bin:{repository.environment()['PATH']}"
+    repository.ci("build", env={"PATH": path}).refused(10, "has no buildx", "Install")
+    assert not [call for call in calls.read_text().splitlines() if call.startswith("build ")]
+    assert not in_registry(repository.tagged("one", planned(repository)["one"]))
 
 
 def test_no_registry(machine: Machine, tmp_path: Path) -> None:
