@@ -58,15 +58,16 @@ def build(
     """
     started = time.monotonic()
     jobs = planning.jobs_at_once(workspace, jobs)
-    session = sessions.begun(workspace, jobs, shard)
-    if planned_by is not None:
-        plan = planned_by()
-    else:
+    if planned_by is None:
         plan = workspace.read(planning.FILE, Plan, made_by="plan")
+        session = sessions.begun(workspace, jobs, shard)
         _check_unchanged(workspace, plan)
         session.registry.ping()
         # A stage that is run again finds what its first run pushed.
         planning.ask(session.registry, [one for one in plan.components if one.digest is None])
+    else:
+        session = sessions.begun(workspace, jobs, shard)
+        plan = planned_by()
     session.keys = {component.name: component.key for component in plan.components}
     session.bases = _bases(plan)
     planned = {component.name: component for component in shards.members(plan, shard)}
