@@ -67,7 +67,10 @@ class ImageWork:
 
     @property
     def context(self) -> str | None:
-        """What a child's build may name before this image has its key, if anything."""
+        """What a child's build may name before this image is in the lock, if anything."""
+        if not self.missing:
+            host, planned = self._session.registry.host, self._planned
+            return f"{host}/{planned.repository}@{planned.digest}"
         return self._made.context if self._made else None
 
     @property

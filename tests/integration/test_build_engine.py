@@ -520,3 +520,16 @@ def test_an_image_is_not_better_than_its_parent(machine: Machine, tmp_path: Path
     (tmp_path / "gate").unlink()
     repository.built().refused(3, "'gate'", "also failed: child (parent)")
     assert repository.images == {}
+
+
+def test_a_child_is_built_while_the_image_of_its_parent_is_scanned_anew(
+    machine: Machine, tmp_path: Path
+) -> None:
+    repository = machine.repository(
+        tmp_path / "r", component("base") | component("child", "FROM base\n")
+    )
+    repository.built().done()
+    shutil.rmtree(repository.build)  # no verdict is known of the parent, which is there
+    repository.write({"components/child/Dockerfile": "FROM base\n" + run("busybox touch /new")})
+    repository.built("--jobs", "2").done()
+    assert {n: i["built"] for n, i in repository.images.items()} == {"base": False, "child": True}
