@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ci_tools.aws_codes import REFUSED
 from ci_tools.errors import CIError, CredentialsError, RegistryError
-
-_REFUSED = {
-    "AccessDenied",
-    "AccessDeniedException",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "MissingAuthenticationTokenException",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
 
 
 @contextmanager
@@ -35,7 +24,7 @@ def translated(
         yield
     except exceptions.ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        kind = CredentialsError if code in _REFUSED else otherwise
+        kind = CredentialsError if code in REFUSED else otherwise
         raise kind(f"{whom} refuses ({error})", f"Check that you may call {permission}") from error
     except (
         exceptions.NoCredentialsError,

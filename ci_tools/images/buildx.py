@@ -60,11 +60,9 @@ class Metadata(msgspec.Struct):
 
     digest: the manifest's or index', or in the engine's own store the config's,
             which is what that engine calls the image's id.
-    config: the config's; "" for an index.
     """
 
     digest: str = msgspec.field(name="containerimage.digest")
-    config: str = msgspec.field(name="containerimage.config.digest", default="")
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ci_tools.aws_codes import REFUSED
 from ci_tools.config import PredictionService
 from ci_tools.errors import CredentialsError, ServiceError
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
-
-_REFUSED = {
-    "AccessDenied",
-    "AccessDeniedException",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "MissingAuthenticationTokenException",
-    "UnrecognizedClientException",
-}
 
 
 def ecs(settings: PredictionService) -> ECSClient:
@@ -65,7 +55,7 @@ def translated(settings: PredictionService) -> Iterator[None]:
     except exceptions.ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         said = error.response.get("Error", {}).get("Message", "")[:500]
-        if code in _REFUSED:
+        if code in REFUSED:
             raise CredentialsError(
                 f"AWS refuses {error.operation_name} ({code}: {said})",
                 "Renew the credentials, or allow them this action",
