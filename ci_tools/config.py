@@ -88,7 +88,7 @@ class BuildSecret(_Section):
 
 
 class Build(_Section):
-    """jobs: images built at once (default: the processors).
+    """jobs: images built at once (default: two more than processors).
 
     platforms: what every image is built for.
     timeout: seconds for building and testing one image.
