@@ -88,8 +88,10 @@ def files(project: str, names: Sequence[str]) -> dict[str, str | bytes]:
     for name in names:
         where = f"components/{name}"
         parents = BUILT_ON.get(name, [])
-        lines = [f"FROM {project}/{parents[0]}" if parents else "FROM scratch\nCOPY busybox /bin/busybox"]
-        lines += [f"COPY --from={project}/{parent} /src /{parent}" for parent in parents[1:]]
+        lines = [
+            f"FROM {project}/{parents[0]}" if parents else "FROM scratch\nCOPY busybox /bin/busybox"
+        ]
+        lines += [f"COPY --from={project}/{other} /src /{other}" for other in parents[1:]]
         made[f"{where}/Dockerfile"] = "\n".join([*lines, "COPY src /src", SLEEP])
         made[f"{where}/src/nonce"] = f"{name}\n"
         if not parents:
