@@ -15,6 +15,16 @@ from ci_tools.documents.images import FailedImage, Ingredients, Lock, LockedImag
 from ci_tools.documents.pipelines import Compiled, CompiledPipeline, Pins, Upload, Uploads
 from ci_tools.documents.plan import Plan, PlannedComponent
 from ci_tools.documents.release import Release, ReleasedImage, ReleasedPipeline
+from ci_tools.documents.scan import (
+    Finding,
+    Judged,
+    Layer,
+    Remark,
+    ScannedImage,
+    ScanRecord,
+    ScanReport,
+    WaiverNote,
+)
 from ci_tools.documents.training import Artifact, Run, Training
 
 __all__ = [
@@ -25,9 +35,12 @@ __all__ = [
     "Deployed",
     "Document",
     "FailedImage",
+    "Finding",
     "Ingredients",
     "Json",
     "JsonValue",
+    "Judged",
+    "Layer",
     "Lock",
     "LockedImage",
     "Model",
@@ -37,11 +50,16 @@ __all__ = [
     "Release",
     "ReleasedImage",
     "ReleasedPipeline",
+    "Remark",
     "Revision",
     "Run",
+    "ScanRecord",
+    "ScanReport",
+    "ScannedImage",
     "Source",
     "Training",
     "Upload",
     "Uploads",
     "Verdict",
+    "WaiverNote",
 ]
