@@ -68,8 +68,10 @@ class Direct:
         headers: Mapping[str, str],
         data: bytes | None,
         known: tuple[str, str] | None,
+        limit: int | None = None,
     ) -> Answer:
         """known: user and password, which go to no other host that an answer leads to.
+        limit: as in Transport.ask.
 
         Raises RegistryError when there is no answer.
         """
@@ -83,10 +85,12 @@ class Direct:
                 body=data,
                 timeout=urllib3.Timeout(connect=self._patience.connect, read=self._patience.read),
                 retries=retries(self._patience),
+                preload_content=limit is None,
             )
+            content = answer.data if limit is None else _beginning(answer, limit)
         except urllib3.exceptions.HTTPError as error:
             raise silent(self._host, error) from error
-        return Answer(answer.status, answer.headers, answer.data)
+        return Answer(answer.status, answer.headers, content)
 
     @cached_property
     def _pool(self) -> urllib3.PoolManager:
@@ -115,6 +119,16 @@ def retries(patience: Patience) -> urllib3.Retry:
         respect_retry_after_header=False,  # it may say hours
     )
     return made
+
+
+def _beginning(answer: urllib3.BaseHTTPResponse, limit: int) -> bytes:
+    """At most one byte more than `limit`; a connection with more to come is not used again."""
+    content = answer.read(limit + 1)
+    if len(content) > limit:
+        answer.close()
+    else:
+        answer.release_conn()
+    return content
 
 
 def silent(host: str, error: BaseException) -> RegistryError:

@@ -47,6 +47,7 @@ class Registry:
         self.host = host
         self.plain_http = plain_http or transport.loopback(host)
         self.ecr = Ecr(host, ecr) if Ecr.is_host(host) else None
+        self.lists_referrers: bool | None = None  # None until `referrers` has found out
         self._http = Transport(
             host,
             plain_http=plain_http,
@@ -59,6 +60,11 @@ class Registry:
     def of(cls, declared: config.Registry) -> Registry:
         """The registry that an environment names."""
         return cls(declared.host, plain_http=declared.plain_http, ecr=declared.ecr)
+
+    @property
+    def http(self) -> Transport:
+        """For modules that ask what only they understand."""
+        return self._http
 
     def ping(self) -> None:
         """Ask for /v2/. Raises as the class says."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Known = tuple[str, str]  # user and password
 _REFUSED = (401, 403)
+_PIECE = 1 << 16
 DEFAULT = Patience()
 
 
@@ -62,11 +63,14 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         data: bytes | None = None,
+        limit: int | None = None,
     ) -> Answer:
         """The registry's answer, whatever it is.
 
         path: below the host, or an address that the registry named; one that
         leads elsewhere is not followed, since our credentials go with it.
+        limit: so many bytes of its content are read and one more, which tells
+        who asked that it is too long; None for all of it.
 
         Raises RegistryError when it does not answer, CredentialsError when it
         wants credentials that we know no way to give.
@@ -78,10 +82,12 @@ class Transport:
                 "Mend the address that it, or the proxy before it, is told to have",
             )
         if self._direct is not None:
-            answer = self._asked_directly(self._direct, method, url, dict(headers or {}), data)
+            answer = self._asked_directly(
+                self._direct, method, url, dict(headers or {}), data, limit
+            )
             if answer is not None:
                 return answer
-        return self._asked(method, url, dict(headers or {}), data)
+        return self._asked(method, url, dict(headers or {}), data, limit)
 
     def get(
         self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None
@@ -109,53 +115,61 @@ class Transport:
         )
 
     def _asked_directly(
-        self, direct: Direct, method: str, url: str, headers: dict[str, str], data: bytes | None
+        self,
+        direct: Direct,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        data: bytes | None,
+        limit: int | None,
     ) -> Answer | None:
         """The answer, or None where it takes more than HTTP, from now on."""
         if direct.proxied:
             self._direct = None
             return None
         known = self._credentials()
-        answer = direct.ask(method, url, headers, data, known)
+        answer = direct.ask(method, url, headers, data, known, limit)
         if answer.status_code in _REFUSED:
             if known is None:
                 self._direct = None
                 return None
             fresh = self._renew(known)
             if fresh is not None:
-                answer = direct.ask(method, url, headers, data, fresh)
+                answer = direct.ask(method, url, headers, data, fresh, limit)
         return answer
 
-    def _asked(self, method: str, url: str, headers: dict[str, str], data: bytes | None) -> Answer:
+    def _asked(
+        self, method: str, url: str, headers: dict[str, str], data: bytes | None, limit: int | None
+    ) -> Answer:
         import requests
         from oras.auth import AuthenticationException
 
         try:
-            response = self._answer(method, url, headers, data)
+            response = self._answer(method, url, headers, data, limit is not None)
+            content = response.content if limit is None else _beginning(response, limit)
         # oras-py's words for a challenge that it has no answer to. First, since
         # an answer that is no JSON is both this and a RequestException.
         except (ValueError, AuthenticationException) as error:
             raise self.refused("without credentials we know of") from error
         except requests.RequestException as error:
             raise silent(self.host, error) from error
-        return Answer(response.status_code, response.headers, response.content)
+        return Answer(response.status_code, response.headers, content)
 
     def _answer(
-        self, method: str, url: str, headers: dict[str, str], data: bytes | None
+        self, method: str, url: str, headers: dict[str, str], data: bytes | None, stream: bool
     ) -> requests.Response:
         client = self._client()
         known = self._credentials()
+        what: dict[str, Any] = {"data": data, "stream": stream}
         if known is None:
-            return _with_dockers_login(client, method, url, headers, data)
+            return _with_dockers_login(client, method, url, headers, what)
         # `auth`, not a header: it keeps .netrc out, and is dropped when a blob's
         # answer leads to another host.
-        response = client.session.request(method, url, headers=headers, data=data, auth=known)
+        response = client.session.request(method, url, headers=headers, auth=known, **what)
         if response.status_code in _REFUSED:
             fresh = self._renew(known)
             if fresh is not None:
-                response = client.session.request(
-                    method, url, headers=headers, data=data, auth=fresh
-                )
+                response = client.session.request(method, url, headers=headers, auth=fresh, **what)
         return response  # type: ignore[no-any-return]
 
     def _client(self) -> Any:
@@ -203,13 +217,13 @@ def said(response: Answer) -> str:
 
 
 def _with_dockers_login(
-    client: Any, method: str, url: str, headers: dict[str, str], data: bytes | None
+    client: Any, method: str, url: str, headers: dict[str, str], what: dict[str, Any]
 ) -> requests.Response:
     """Ask with what docker's configuration holds for this host, or with nothing."""
     login = getattr(client.auth, "_basic_auth", None)
     basic = getattr(client, "basic", False)  # what it wanted last time
     known = {"Authorization": f"Basic {login}"} if basic else client.auth.get_auth_header()
-    response = client.session.request(method, url, headers={**headers, **known}, data=data)
+    response = client.session.request(method, url, headers={**headers, **known}, **what)
     challenge = response.headers.get("Www-Authenticate", "").lower()
     if response.status_code not in _REFUSED or "realm=" not in challenge:
         return response  # type: ignore[no-any-return]
@@ -225,8 +239,19 @@ def _with_dockers_login(
         if not changed:
             return response  # type: ignore[no-any-return]
     return client.session.request(  # type: ignore[no-any-return]
-        method, url, headers=headers, data=data
+        method, url, headers=headers, **what
     )
+
+
+def _beginning(response: requests.Response, limit: int) -> bytes:
+    """At most one byte more than `limit`."""
+    content = bytearray()
+    with response:
+        for piece in response.iter_content(_PIECE):
+            content += piece
+            if len(content) > limit:
+                break
+    return bytes(content[: limit + 1])
 
 
 def _with_timeout(request: Any, patience: Patience) -> Any:

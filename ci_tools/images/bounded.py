@@ -1,0 +1,29 @@
+"""Reading from a registry what may be anything, within bounds."""
+
+from __future__ import annotations
+
+from ci_tools.errors import RegistryError
+from ci_tools.images.direct import Answer
+from ci_tools.images.registry import Registry
+from ci_tools.images.transient import transient
+from ci_tools.images.transport import said
+
+
+def got(registry: Registry, path: str, accept: str, limit: int) -> bytes | None:
+    """What is there, cut off a byte after `limit`: then it is neither of its digest nor a list."""
+    answer = registry.http.ask("GET", path, headers={"Accept": accept}, limit=limit)
+    return None if answer.status_code == 404 else judged(registry, answer, path).content
+
+
+def judged(registry: Registry, answer: Answer, path: str) -> Answer:
+    """The answer. Raises the error that it is."""
+    if answer.status_code in (401, 403):
+        raise registry.http.refused(said(answer))
+    if not answer.ok:
+        why = said(answer)
+        raise RegistryError(
+            f"the registry {registry.host} answers {why} to {path}",
+            "Look into the registry's log",
+            again=transient(why),
+        )
+    return answer
