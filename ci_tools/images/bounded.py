@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ci_tools.errors import RegistryError
+from ci_tools.errors import CredentialsError, RegistryError
 from ci_tools.images.direct import Answer
 from ci_tools.images.registry import Registry
 from ci_tools.images.transient import transient
@@ -18,7 +18,13 @@ def got(registry: Registry, path: str, accept: str, limit: int) -> bytes | None:
 def judged(registry: Registry, answer: Answer, path: str) -> Answer:
     """The answer. Raises the error that it is."""
     if answer.status_code in (401, 403):
-        raise registry.http.refused(said(answer))
+        if registry.ecr is None:
+            raise registry.http.refused(said(answer))
+        raise CredentialsError(
+            f"the registry {registry.host} refuses us {path} ({said(answer)})",
+            # Those of listing referrers too, says the documentation of ListImageReferrers.
+            "Allow ecr:BatchGetImage and ecr:GetDownloadUrlForLayer on its repositories",
+        )
     if not answer.ok:
         why = said(answer)
         raise RegistryError(

@@ -115,7 +115,7 @@ class FakeRegistry:
     def _put(self, reference: str, kind: str, body: bytes) -> Reply:
         manifest = json.loads(body)
         digest = digest_of(body)
-        for one in manifest.get("layers", []) + [manifest.get("config", {})]:
+        for one in [*manifest.get("layers", []), manifest.get("config", {})]:
             if one and one["digest"] not in self.blobs:
                 return error(400, "MANIFEST_BLOB_UNKNOWN")
         for one in manifest.get("manifests", []):

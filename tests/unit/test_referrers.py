@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ci_tools.errors import CredentialsError, RegistryError
 from ci_tools.images import artifacts, attempts, referrers, referrers_tag
 from ci_tools.images.direct import Patience
+from ci_tools.images.ecr import Ecr
 from ci_tools.images.referrers import Attached, attach, attached, fetch
 from ci_tools.images.registry import Registry
 from tests.fakes.registry import INDEX, FakeRegistry, Reply, digest_of, error, serve
@@ -330,9 +331,11 @@ def test_a_list_that_is_none(content: bytes) -> None:
         with pytest.raises(RegistryError, match="is not the list"):
             put(registry, subject)
         assert fake.tags[artifacts.tag(subject)] == tag
-    with running(before=lambda *_: (200, {}, content)) as (_, registry):
-        with pytest.raises(RegistryError, match="with no list"):
-            attached(registry, "p/train", subject, TYPE)
+    with (
+        running(before=lambda *_: (200, {}, content)) as (_, registry),
+        pytest.raises(RegistryError, match="with no list"),
+    ):
+        attached(registry, "p/train", subject, TYPE)
 
 
 def test_entries_that_make_no_sense_are_passed_over() -> None:
@@ -480,12 +483,10 @@ def test_throttling_passes(api: bool) -> None:
     def before(method: str, path: str) -> Reply | None:
         key = (method, path.partition("?")[0])
         seen[key] = seen.get(key, 0) + 1
-        return error(429, "TOOMANYREQUESTS") if seen[key] <= 2 else None
+        return error(429, "TOOMANYREQUESTS") if seen[key] == 1 else None
 
-    with running(api=api, before=before) as (fake, _):
-        subject = fake.image()
-        with serve(fake) as host:
-            digest = put(Registry(host), subject)  # whose patience is two retries and more
+    with running(api=api, before=before) as (fake, registry):
+        digest = put(Registry(registry.host), fake.image())  # patient, as in a build
         assert fake.manifests[digest]
 
 
@@ -528,7 +529,12 @@ def test_a_repository_that_is_not_there_yet_says_nothing_of_the_api() -> None:
 def test_who_may_not_read_is_told(status: int) -> None:
     with running(before=lambda *_: error(status, "DENIED")) as (fake, registry):
         registry.credentials = lambda: ("u", "p")  # type: ignore[method-assign]
-        with pytest.raises(CredentialsError, match="DENIED"):
+        with pytest.raises(CredentialsError, match="DENIED") as caught:
+            attached(registry, "p/train", fake.image(), TYPE)
+        assert "docker login" in caught.value.todo
+        registry.renew = lambda _: None  # type: ignore[method-assign]
+        registry.ecr = Ecr("111111111111.dkr.ecr.eu-west-1.amazonaws.com")
+        with pytest.raises(CredentialsError, match="ecr:BatchGetImage"):
             attached(registry, "p/train", fake.image(), TYPE)
 
 
