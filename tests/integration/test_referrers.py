@@ -86,7 +86,7 @@ def test_what_skopeo_sees(host: str) -> None:
     # The image is what it was, and its tags are its key and the list's.
     assert raw(host, "seen/a", "k")["schemaVersion"] == 2
     tags = json.loads(skopeo("list-tags", "--tls-verify=false", f"docker://{host}/seen/a"))
-    assert tags["Tags"] == ["k", artifacts.tag(subject)]
+    assert set(tags["Tags"]) == {"k", artifacts.tag(subject)}
 
 
 def test_skopeo_copies_the_artifact_as_it_is(host: str, tmp_path: Path) -> None:

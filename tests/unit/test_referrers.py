@@ -406,11 +406,13 @@ def test_what_is_not_what_it_says_is_not_believed(monkeypatch: pytest.MonkeyPatc
         asked = len(fake.asked)
         assert not layers({**layer, "digest": digest_of(large), "size": 1001})
         assert len(fake.asked) == asked + 1  # its manifest, not the blob
-        fake.blobs[layer["digest"]] = b"other"
-        assert not layers(layer)
         kind, content = fake.manifests[digest]
-        fake.manifests[digest] = (kind, content + b" ")
         one = Attached(digest=digest, artifact_type=TYPE, annotations={}, created=None)
+        fake.manifests[digest] = (kind, content + b" ")
+        assert not believed(one)
+        fake.manifests[digest] = (kind, content)
+        assert believed(one)
+        fake.blobs[layer["digest"]] = FILES[TYPE].upper()  # of the same length
         assert not believed(one)
 
 
