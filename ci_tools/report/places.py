@@ -1,0 +1,139 @@
+"""Where the cause of a finding is: the base image, or the line that brought it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ci_tools.components.references import component_named
+from ci_tools.documents import Finding, Judged, ScannedImage, ScanReport
+
+
+class Place(NamedTuple):
+    """Where somebody can do something about a finding.
+
+    base:       image from outside, as in FROM; "" where a Dockerfile brought it,
+                or where that is not known.
+    component:  whose Dockerfile it is: a sibling's, where it came with the sibling.
+    line:       of the layer or of FROM; 0 where that is not known.
+    """
+
+    base: str
+    component: str
+    dockerfile: str
+    line: int
+
+
+class Found(NamedTuple):
+    """One finding of a component, once for all its platforms.
+
+    place: below the siblings that brought it. own: in the component's own Dockerfile.
+    """
+
+    component: str
+    judged: Judged
+    place: Place
+    own: Place
+    platforms: tuple[str, ...] = ()
+
+    @property
+    def finding(self) -> Finding:
+        return self.judged.finding
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes it the same in another build."""
+        return (self.component, *self.finding.identity)
+
+
+_ORDER = ("counts", "unfixed", "below", "waived", "not affected")
+_SEVERE = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
+
+
+def standing_rank(judged: Judged) -> int:
+    """0 for what counts, more for what matters less."""
+    return _ORDER.index(judged.standing)
+
+
+def severity_rank(finding: Finding) -> int:
+    """0 for CRITICAL, more for what is less severe. A secret is never less than that."""
+    return 0 if finding.kind == "secret" else _SEVERE.index(finding.severity)
+
+
+def found(report: ScanReport) -> list[Found]:
+    """Every finding of every component once, whatever the number of its platforms,
+    versions and files; of several the one that matters most. What counts comes first,
+    then by severity; the order depends on nothing else.
+    """
+    index = {(image.component, image.platform): image for image in report.images}
+    groups: dict[tuple[str, ...], list[tuple[ScannedImage, Judged]]] = {}
+    for image in report.images:
+        for judged in image.findings:
+            key = (image.component, *judged.finding.identity)
+            groups.setdefault(key, []).append((image, judged))
+    made = []
+    for members in groups.values():
+        image, judged = min(members, key=_first)
+        platforms = sorted({one.platform for one, _ in members if one.platform})
+        own = _own(image, judged.finding)
+        place = _place(report, index, image, judged.finding)
+        made.append(Found(image.component, judged, place, own, tuple(platforms)))
+    return sorted(made, key=_weight)
+
+
+def _weight(one: Found) -> tuple[object, ...]:
+    return (standing_rank(one.judged), severity_rank(one.finding), one.key)
+
+
+def _first(member: tuple[ScannedImage, Judged]) -> tuple[object, ...]:
+    image, judged = member
+    finding = judged.finding
+    return (
+        standing_rank(judged),
+        severity_rank(finding),
+        not finding.fixed,
+        image.platform,
+        finding.target,
+        finding.line,
+        finding.installed,
+        repr(judged),
+    )
+
+
+def _own(image: ScannedImage, finding: Finding) -> Place:
+    base = image.bases.get(finding.layer, "")
+    return Place(base, image.component, image.dockerfile, image.lines.get(finding.layer, 0))
+
+
+def _place(
+    report: ScanReport,
+    index: dict[tuple[str, str], ScannedImage],
+    image: ScannedImage,
+    finding: Finding,
+) -> Place:
+    """Down through the siblings that the image is built on, as far as they are here."""
+    names = {one.component for one in report.images}
+    place = _own(image, finding)
+    for below in _below(place, names, report.project, index, image, finding):
+        place = below
+    return place
+
+
+def _below(
+    place: Place,
+    names: set[str],
+    project: str,
+    index: dict[tuple[str, str], ScannedImage],
+    image: ScannedImage,
+    finding: Finding,
+) -> Iterator[Place]:
+    seen = {image.component}
+    while place.base in image.parents:
+        name = component_named(place.base, names, project)
+        below = index.get((name or "", image.platform))
+        known = below and (finding.layer in below.lines or finding.layer in below.bases)
+        if below is None or not known or below.component in seen:
+            return
+        seen.add(below.component)
+        image, place = below, _own(below, finding)
+        yield place
