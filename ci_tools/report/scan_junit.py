@@ -55,9 +55,8 @@ def _suite(name: str, image: ScannedImage) -> Suite:
 
 def _name(finding: Finding) -> str:
     """By `Finding.identity`, for people. No finding is called as the verdict is."""
-    return f"{finding.id} {finding.package or finding.target}".strip() + (
-        "" if finding.kind == "vulnerability" else f" ({finding.kind})"
-    )
+    kind = "" if finding.kind == "vulnerability" else f" ({finding.kind})"
+    return f"{finding.id} {finding.package or finding.target or '-'}{kind}"
 
 
 def _told(finding: Finding) -> str:

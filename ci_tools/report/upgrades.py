@@ -24,7 +24,10 @@ class Group:
     @property
     def distinct(self) -> tuple[Found, ...]:
         """Each once, whatever the number of components."""
-        return tuple({one.finding.identity: one for one in reversed(self.findings)}.values())
+        first: dict[tuple[str, ...], Found] = {}
+        for one in self.findings:
+            first.setdefault(one.finding.identity, one)
+        return tuple(first.values())
 
     @property
     def severities(self) -> dict[str, int]:

@@ -58,7 +58,7 @@ def test_what_counts_fails_and_what_is_held_back_is_skipped(tmp_path: Path) -> N
             "failure", "HIGH CVE-1: bad (pkg 1.0 in debian 12; update to 1.1) https://x/1",
         ),
         "aws-key /root/x (secret)": (
-            "failure", "CRITICAL aws-key: A key (/root/x line 2)",
+            "failure", "CRITICAL aws-key: A key (in /root/x line 2)",
         ),
         "CVE-2 pkg": ("skipped", "waived: not reached, until 2027-01-01"),
         "CVE-3 other": ("skipped", "not affected: no reason is given"),
