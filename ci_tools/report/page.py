@@ -12,14 +12,18 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ci_tools.documents import Finding, ScannedImage, ScanReport
 from ci_tools.report.links import web
 from ci_tools.report.news import Change, News, news
 from ci_tools.report.places import Found, found
 from ci_tools.report.upgrades import bases, counting, upgrades, without_upgrade
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _TEMPLATE = "page.html.j2"
 _ROWS = 400  # of an image's details; scan.json has all
@@ -51,6 +55,11 @@ class Row(NamedTuple):
 
 def render(report: ScanReport, before: ScanReport | None) -> str:
     """The page. before: the report of the branch's last build, None where there is none."""
+    return _template().render(view(report, before))
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -62,13 +71,14 @@ def render(report: ScanReport, before: ScanReport | None) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"web": web, "severity": _severity, "day": _day, "counted": _counted}
-    return environment.get_template(_TEMPLATE).render(view(report, before))
+    return environment.get_template(_TEMPLATE)
 
 
 def view(report: ScanReport, before: ScanReport | None) -> dict[str, Any]:
     """What the template shows."""
     every = found(report)
     changes = news(report, before) if before is not None else None
+    updates, others = upgrades(report), without_upgrade(report)
     rows = [_row(image, every, changes) for image in sorted(report.images, key=_image_order)]
     return {
         "report": report,
@@ -76,8 +86,11 @@ def view(report: ScanReport, before: ScanReport | None) -> dict[str, Any]:
         "rows": rows,
         "verdicts": Counter(row.verdict for row in rows),
         "counting": len({one.finding.identity for one in counting(report)}),
-        "upgrades": upgrades(report),
-        "others": _lines(without_upgrade(report)),
+        "upgrades": updates,
+        "mended": len({it.finding.identity for one in updates for it in one.findings}),
+        "secrets": _lines([one for one in others if one.finding.kind == "secret"]),
+        "others": _lines([one for one in others if one.finding.kind != "secret"]),
+        "platforms": len({image.platform for image in report.images}) > 1,
         "news": changes,
         "new": _changed(changes.new, "was") if changes else [],
         "gone": _changed(changes.gone, "is now") if changes else [],

@@ -28,6 +28,7 @@ class Found(NamedTuple):
     """One finding of a component, once for all its platforms.
 
     place: below the siblings that brought it. own: in the component's own Dockerfile.
+    platforms: of the images that have it, where the component has several; else none.
     """
 
     component: str
@@ -74,7 +75,8 @@ def found(report: ScanReport) -> list[Found]:
     made = []
     for members in groups.values():
         image, judged = min(members, key=_first)
-        platforms = sorted({one.platform for one, _ in members if one.platform})
+        several = sum(1 for component, _ in index if component == image.component) > 1
+        platforms = sorted({one.platform for one, _ in members}) if several else []
         own = _own(image, judged.finding)
         place = _place(report, index, image, judged.finding)
         made.append(Found(image.component, judged, place, own, tuple(platforms)))
