@@ -125,6 +125,7 @@ def _rule(rule: str, members: Sequence[Found]) -> Json:
         "id": rule,
         "name": _NAMES[finding.kind],
         "shortDescription": {"text": _plain(f"{finding.id}: {title}"[:_TEXT])},
+        "fullDescription": {"text": _plain(f"{finding.kind}, {severity.lower()}: {title}"[:_TEXT])},
         "help": {"text": _plain(_help(members))},
         "defaultConfiguration": {"level": "error" if severity_rank(finding) < 2 else "warning"},
         "properties": {
@@ -222,18 +223,11 @@ def _hadolint(report: ScanReport) -> Json:
     )
     kept, left = _cut(remarks)
     ids = sorted({one.code for one in kept})
-    rules: list[Json] = []
-    for code in ids:
-        rule: Json = {"id": code, "name": "DockerfilePractice"}
-        rule["shortDescription"] = {"text": _plain(next(o.message for o in kept if o.code == code))}
-        rule["properties"] = {"tags": ["dockerfile"]}
-        if address := _remark_help(code):
-            rule["helpUri"] = address
-        rules.append(rule)
+    messages = {code: next(one.message for one in kept if one.code == code) for code in ids}
     driver: Json = {
         "name": "hadolint",
         "informationUri": "https://github.com/hadolint/hadolint",
-        "rules": rules,
+        "rules": [_remark_rule(code, messages[code] or code) for code in ids],
     }
     seen: dict[tuple[str, ...], int] = {}
     results = []
@@ -256,10 +250,22 @@ def _remark(one: Remark, rule: int, key: tuple[str, ...]) -> Json:
     }
 
 
-def _remark_help(code: str) -> str:
+def _remark_rule(code: str, message: str) -> Json:
+    address = ""
     if re.fullmatch(r"DL\d+", code):
-        return f"https://github.com/hadolint/hadolint/wiki/{code}"
-    return f"https://www.shellcheck.net/wiki/{code}" if re.fullmatch(r"SC\d+", code) else ""
+        address = f"https://github.com/hadolint/hadolint/wiki/{code}"
+    elif re.fullmatch(r"SC\d+", code):
+        address = f"https://www.shellcheck.net/wiki/{code}"
+    text = {"text": _plain(message[:_TEXT])}
+    return {
+        "id": code,
+        "name": "DockerfilePractice",
+        "shortDescription": text,
+        "fullDescription": text,  # it and help: GitHub refuses a rule without
+        "help": {"text": f"{text['text']}\n{address}".strip()},
+        "properties": {"tags": ["dockerfile"]},
+        **({"helpUri": address} if address else {}),
+    }
 
 
 def _cut(ordered: Sequence[T]) -> tuple[Sequence[T], int]:

@@ -56,7 +56,9 @@ def check_run(run: Json) -> None:
         prints.add(json.dumps(result["partialFingerprints"], sort_keys=True))
     assert len(prints) == len(run["results"]) <= 5000
     for rule in run["tool"]["driver"]["rules"]:
-        assert len(rule["shortDescription"]["text"]) <= 1024
+        for text in ("shortDescription", "fullDescription"):  # and neither may be missing
+            assert 0 < len(rule[text]["text"]) <= 1024
+        assert rule["help"]["text"]
         assert len(rule["properties"]["tags"]) <= 10
 
 
