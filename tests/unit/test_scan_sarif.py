@@ -187,7 +187,8 @@ def test_a_fingerprint_outlives_versions_lines_layers_and_digests() -> None:
 
 def test_platforms_and_files_of_one_finding_are_one_result() -> None:
     other = vulnerability("CVE-1", installed="0.9", target="other.jar")
-    waived = Judged(finding=vulnerability("CVE-1"), standing="waived", why="w")
+    severe = vulnerability("CVE-1", severity="CRITICAL")
+    waived = Judged(finding=severe, standing="waived", why="w")  # one that counts comes first
     report = of(
         image("a", vulnerability("CVE-1"), other, platform="linux/amd64"),
         image("a", waived, platform="linux/arm64"),

@@ -82,6 +82,16 @@ def test_a_layer_that_is_not_known_is_the_component_s_own_without_a_line() -> No
     assert one.place == Place("", "a", "a/Dockerfile", 0)
 
 
+def test_what_counts_comes_first_then_secrets_then_by_severity() -> None:
+    secret = Finding(kind="secret", id="key", severity="LOW", target="/x")
+    waived = Judged(finding=vulnerability("CVE-3", severity="CRITICAL"), standing="waived")
+    high = vulnerability("CVE-1", severity="HIGH")
+    critical = vulnerability("CVE-2", severity="CRITICAL")
+    report = of(image("b", critical), image("a", waived, high, secret))
+    ids = [one.finding.id for one in found(report)]
+    assert ids == ["key", "CVE-2", "CVE-1", "CVE-3"]
+
+
 def test_one_update_in_the_base_mends_all_components() -> None:
     report = family(
         vulnerability("CVE-1", layer="deep", fixed="1.2", severity="LOW"),
