@@ -44,7 +44,7 @@ def news(report: ScanReport, before: ScanReport) -> News:
     Of a component that either report did not look into for vulnerabilities none is
     called new or gone; nor is anything of a component that the report does not have.
     """
-    now, earlier = _by_key(report), _by_key(before)
+    now, earlier = ({one.key: one for one in found(it)} for it in (report, before))
     here = {image.component for image in report.images}
     unsure = _incomplete(report) | _incomplete(before)
 
@@ -70,10 +70,6 @@ def _changes(
         other = others[key].judged.standing if key in others else ""
         if one.judged.standing == "counts" and other != "counts" and known(one):
             yield Change(one, other)
-
-
-def _by_key(report: ScanReport) -> dict[tuple[str, ...], Found]:
-    return {one.key: one for one in found(report)}
 
 
 def _incomplete(report: ScanReport) -> set[str]:

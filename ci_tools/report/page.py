@@ -20,13 +20,13 @@ from ci_tools.documents import Finding, ScannedImage, ScanReport
 from ci_tools.report.links import web
 from ci_tools.report.news import Change, News, news
 from ci_tools.report.places import Found, found
-from ci_tools.report.upgrades import bases, counting, upgrades, without_upgrade
+from ci_tools.report.upgrades import bases, updates
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 _TEMPLATE = "page.html.j2"
-_ROWS = 400  # of an image's details; scan.json has all
+_ROWS = 150  # of an image's details; scan.json has all
 _HELD = ("waived", "not affected")
 _VERDICTS = {"pass": "passes", "fail": "refused", "incomplete": "incomplete"}
 _STATUSES = ("fail", "incomplete", "pass")
@@ -78,23 +78,30 @@ def view(report: ScanReport, before: ScanReport | None) -> dict[str, Any]:
     """What the template shows."""
     every = found(report)
     changes = news(report, before) if before is not None else None
-    updates, others = upgrades(report), without_upgrade(report)
-    rows = [_row(image, every, changes) for image in sorted(report.images, key=_image_order)]
+    counted = [one for one in every if one.judged.standing == "counts"]
+    todo, others = updates(counted), [one for one in counted if not one.finding.fixed]
+    own: dict[str, list[Found]] = {image.component: [] for image in report.images}
+    for one in every:
+        own[one.component].append(one)
+    rows = [
+        _row(image, own[image.component], changes)
+        for image in sorted(report.images, key=_image_order)
+    ]
     return {
         "report": report,
         "before": before,
         "rows": rows,
         "verdicts": Counter(row.verdict for row in rows),
-        "counting": len({one.finding.identity for one in counting(report)}),
-        "upgrades": updates,
-        "mended": len({it.finding.identity for one in updates for it in one.findings}),
+        "counting": len({one.finding.identity for one in counted}),
+        "upgrades": todo,
+        "mended": len({it.finding.identity for one in todo for it in one.findings}),
         "secrets": _lines([one for one in others if one.finding.kind == "secret"]),
         "others": _lines([one for one in others if one.finding.kind != "secret"]),
         "platforms": len({image.platform for image in report.images}) > 1,
         "news": changes,
         "new": _changed(changes.new, "was") if changes else [],
         "gone": _changed(changes.gone, "is now") if changes else [],
-        "bases": bases(report),
+        "bases": bases(counted),
         "held": _lines([one for one in every if one.judged.standing in _HELD]),
         "remarks": sorted(
             report.dockerfiles, key=lambda one: (not one.gates, one.dockerfile, one.line, one.code)
@@ -107,8 +114,8 @@ def _image_order(image: ScannedImage) -> tuple[object, ...]:
     return (_STATUSES.index(image.verdict.status), image.component, image.platform)
 
 
-def _row(image: ScannedImage, every: Sequence[Found], changes: News | None) -> Row:
-    own = [one for one in every if _has(image, one)]
+def _row(image: ScannedImage, component: Sequence[Found], changes: News | None) -> Row:
+    own = [one for one in component if _has(image, one)]
     counts = [one for one in own if one.judged.standing == "counts"]
     new = [change for change in changes.new if _has(image, change.found)] if changes else []
     return Row(
@@ -169,6 +176,8 @@ def _day(time: str | None) -> str:
 def _visible(value: object) -> object:
     """Without what changes the order or look of the text around it."""
     if type(value) is not str:  # what is escaped already is a subclass
+        return value
+    if value.isprintable():
         return value
     return "".join(
         character

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from ci_tools.components.references import component_named
@@ -66,7 +65,7 @@ def found(report: ScanReport) -> list[Found]:
     versions and files; of several the one that matters most. What counts comes first,
     then by severity; the order depends on nothing else.
     """
-    index = {(image.component, image.platform): image for image in report.images}
+    images = _Images(report)
     groups: dict[tuple[str, ...], list[tuple[ScannedImage, Judged]]] = {}
     for image in report.images:
         for judged in image.findings:
@@ -75,10 +74,10 @@ def found(report: ScanReport) -> list[Found]:
     made = []
     for members in groups.values():
         image, judged = min(members, key=_first)
-        several = sum(1 for component, _ in index if component == image.component) > 1
+        several = len(images.platforms[image.component]) > 1
         platforms = sorted({one.platform for one, _ in members}) if several else []
         own = _own(image, judged.finding)
-        place = _place(report, index, image, judged.finding)
+        place = images.place(image, judged.finding)
         made.append(Found(image.component, judged, place, own, tuple(platforms)))
     return sorted(made, key=_weight)
 
@@ -107,35 +106,26 @@ def _own(image: ScannedImage, finding: Finding) -> Place:
     return Place(base, image.component, image.dockerfile, image.lines.get(finding.layer, 0))
 
 
-def _place(
-    report: ScanReport,
-    index: dict[tuple[str, str], ScannedImage],
-    image: ScannedImage,
-    finding: Finding,
-) -> Place:
-    """Down through the siblings that the image is built on, as far as they are here."""
-    names = {one.component for one in report.images}
-    place = _own(image, finding)
-    for below in _below(place, names, report.project, index, image, finding):
-        place = below
-    return place
+class _Images:
+    """The images of a report by name."""
 
+    def __init__(self, report: ScanReport) -> None:
+        self._project = report.project
+        self._images = {(image.component, image.platform): image for image in report.images}
+        self.platforms: dict[str, set[str]] = {}
+        for component, platform in self._images:
+            self.platforms.setdefault(component, set()).add(platform)
 
-def _below(
-    place: Place,
-    names: set[str],
-    project: str,
-    index: dict[tuple[str, str], ScannedImage],
-    image: ScannedImage,
-    finding: Finding,
-) -> Iterator[Place]:
-    seen = {image.component}
-    while place.base in image.parents:
-        name = component_named(place.base, names, project)
-        below = index.get((name or "", image.platform))
-        known = below and (finding.layer in below.lines or finding.layer in below.bases)
-        if below is None or not known or below.component in seen:
-            return
-        seen.add(below.component)
-        image, place = below, _own(below, finding)
-        yield place
+    def place(self, image: ScannedImage, finding: Finding) -> Place:
+        """Down through the siblings that an image is built on, as far as they are here."""
+        place, seen = _own(image, finding), {image.component}
+        while place.base in image.parents:
+            name = component_named(place.base, self.platforms, self._project)
+            below = self._images.get((name or "", image.platform))
+            if below is None or below.component in seen:
+                break
+            if finding.layer not in below.lines and finding.layer not in below.bases:
+                break
+            seen.add(below.component)
+            image, place = below, _own(below, finding)
+        return place

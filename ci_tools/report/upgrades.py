@@ -68,14 +68,20 @@ class BaseShare(Group):
 
 
 def counting(report: ScanReport) -> list[Found]:
+    """What counts, the most important first."""
     return [one for one in found(report) if one.judged.standing == "counts"]
 
 
 def upgrades(report: ScanReport) -> list[Upgrade]:
     """What to update, the most urgent first. Every finding that counts and that a
     version mends is in exactly one."""
+    return updates(counting(report))
+
+
+def updates(counted: Iterable[Found]) -> list[Upgrade]:
+    """As `upgrades`, of what counts."""
     groups: dict[tuple[str, str, str], list[Found]] = {}
-    for one in counting(report):
+    for one in counted:
         if one.finding.fixed:
             key = (one.place.base, one.finding.package, _kind(one.finding.purl))
             groups.setdefault(key, []).append(one)
@@ -94,16 +100,10 @@ def upgrades(report: ScanReport) -> list[Upgrade]:
     return sorted(made, key=lambda one: (*_urgency(one.findings), one.base, one.package, one.kind))
 
 
-def without_upgrade(report: ScanReport) -> list[Found]:
-    """What counts though no new version mends it: secrets, settings, licences, and
-    vulnerabilities that nobody has mended yet."""
-    return [one for one in counting(report) if not one.finding.fixed]
-
-
-def bases(report: ScanReport) -> list[BaseShare]:
+def bases(counted: Iterable[Found]) -> list[BaseShare]:
     """The base images that bring something that counts, the worst first."""
     groups: dict[str, list[Found]] = {}
-    for one in counting(report):
+    for one in counted:
         if one.place.base:
             groups.setdefault(one.place.base, []).append(one)
     made = [BaseShare(tuple(members), base, _places(members)) for base, members in groups.items()]

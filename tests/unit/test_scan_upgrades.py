@@ -13,7 +13,7 @@ from ci_tools.documents import Finding, Judged, ScanReport
 from ci_tools.report import versions
 from ci_tools.report.news import news
 from ci_tools.report.places import Place, found
-from ci_tools.report.upgrades import bases, counting, upgrades, without_upgrade
+from ci_tools.report.upgrades import bases, counting, upgrades
 from tests.fakes import scan_sample
 from tests.fakes.scan_reports import image, of, reports, vulnerability
 
@@ -25,12 +25,14 @@ from tests.fakes.scan_reports import image, of, reports, vulnerability
         (["3.0.9-1", "3.0.14-1", "3.0.14-1~deb12u1"], "deb", "3.0.14-1"),
         (["1:1.0", "9.0"], "deb", "1:1.0"),
         (["2.0", "2.0rc1"], "pypi", "2.0"),
+        (["1.0, 1.0.5", "1.0"], "pypi", "1.0"),
         (["1.2.9, 2.0.3", "2.0.1"], "npm", "2.0.3"),
         (["1.2.9, 2.0.3", "1.2.8, 2.0.2"], "npm", "1.2.9"),
         (["4.1.9, 4.2.1", "4.2.0"], "pypi", "4.2.1"),
         (["4.1.9, 4.2.1", "4.1.10, 4.2.0"], "pypi", "4.1.10"),
         (["2.3.1, 2.12.2, 2.15.0", "2.3.1, 2.12.3, 2.17.0"], "maven", "2.3.1"),
         (["2.12.2, 2.15.0", "2.12.3, 2.17.0", "2.17.1"], "maven", "2.17.1"),
+        (["1.2, 3.4", "2.0"], "pypi", "3.4"),
         (["1.0", "odd version"], "pypi", "1.0, odd version"),
         (["1.0", "2.0"], "unheard-of", "1.0, 2.0"),
         (["1.0", "2.0"], "", "1.0, 2.0"),
@@ -107,16 +109,22 @@ def test_one_update_in_the_base_mends_all_components() -> None:
     assert [one.finding.id for one in base.distinct] == ["CVE-2", "CVE-1"]
     assert base.severities == {"CRITICAL": 1, "LOW": 1}
     assert own.places == (Place("", "base", "base/Dockerfile", 4),)
-    assert {one.finding.id for one in without_upgrade(report)} == {"CVE-3"}
-    (share,) = bases(report)
+    (share,) = bases(counting(report))
     assert (share.base, len(share.distinct), share.fixable) == ("python:3", 3, 2)
+
+
+def test_of_one_finding_with_several_severities_the_worst_is_told() -> None:
+    low, high = (vulnerability("CVE-1", severity=one, layer="l") for one in ("LOW", "HIGH"))
+    base: dict[str, Any] = {"bases": {"l": "python:3"}, "lines": {"l": 1}}
+    (one,) = upgrades(of(image("a", low, **base), image("b", high, **base)))
+    assert one.severities == {"HIGH": 1}
 
 
 def test_only_what_counts_is_to_be_updated() -> None:
     finding = vulnerability("CVE-1")
     stands = ("below", "unfixed", "waived", "not affected")
     report = of(image("a", *(standing(finding, how) for how in stands)))
-    assert upgrades(report) == without_upgrade(report) == bases(report) == []
+    assert upgrades(report) == bases(counting(report)) == []
 
 
 @settings(max_examples=150, deadline=None)
@@ -132,12 +140,12 @@ def test_every_counted_finding_with_a_fix_is_in_exactly_one_update(report: ScanR
     )
     updates = upgrades(report)
     mended = Counter(one.key for update in updates for one in update.findings)
-    left = Counter(one.key for one in without_upgrade(report))
+    left = Counter(one.key for one in counting(report) if not one.finding.fixed)
     assert mended + left == wanted
     assert not mended & left
     assert all(one.finding.fixed for update in updates for one in update.findings)
     assert len({(one.base, one.package, one.kind) for one in updates}) == len(updates)
-    assert sum(len(one.findings) for one in bases(report)) <= len(counting(report))
+    assert sum(len(one.findings) for one in bases(counting(report))) <= len(counting(report))
 
 
 def test_what_is_new_and_what_is_gone() -> None:
