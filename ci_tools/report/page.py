@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _TEMPLATE = "page.html.j2"
 _ROWS = 150  # of an image's details; scan.json has all
 _HELD = ("waived", "not affected")
-_VERDICTS = {"pass": "passes", "fail": "refused", "incomplete": "incomplete"}
+_VERDICTS = {"pass": "passes", "fail": "fails", "incomplete": "incomplete"}
 _STATUSES = ("fail", "incomplete", "pass")
 
 
@@ -80,12 +80,13 @@ def view(report: ScanReport, before: ScanReport | None) -> dict[str, Any]:
     changes = news(report, before) if before is not None else None
     counted = [one for one in every if one.judged.standing == "counts"]
     todo, others = updates(counted), [one for one in counted if not one.finding.fixed]
-    own: dict[str, list[Found]] = {image.component: [] for image in report.images}
+    own: dict[int, list[Found]] = {number: [] for number in range(len(report.images))}
     for one in every:
-        own[one.component].append(one)
+        for number in one.images:
+            own[number].append(one)
     rows = [
-        _row(image, own[image.component], changes)
-        for image in sorted(report.images, key=_image_order)
+        _row(report.images[number], number, own[number], changes)
+        for number in sorted(own, key=lambda number: _image_order(report.images[number]))
     ]
     return {
         "report": report,
@@ -97,6 +98,7 @@ def view(report: ScanReport, before: ScanReport | None) -> dict[str, Any]:
         "mended": len({it.finding.identity for one in todo for it in one.findings}),
         "secrets": _lines([one for one in others if one.finding.kind == "secret"]),
         "others": _lines([one for one in others if one.finding.kind != "secret"]),
+        "live": any(image.pipelines or image.services for image in report.images),
         "platforms": len({image.platform for image in report.images}) > 1,
         "news": changes,
         "new": _changed(changes.new, "was") if changes else [],
@@ -111,13 +113,17 @@ def view(report: ScanReport, before: ScanReport | None) -> dict[str, Any]:
 
 
 def _image_order(image: ScannedImage) -> tuple[object, ...]:
-    return (_STATUSES.index(image.verdict.status), image.component, image.platform)
+    return (
+        _STATUSES.index(image.verdict.status),
+        image.component,
+        image.platform,
+        image.reference,
+    )
 
 
-def _row(image: ScannedImage, component: Sequence[Found], changes: News | None) -> Row:
-    own = [one for one in component if _has(image, one)]
+def _row(image: ScannedImage, number: int, own: list[Found], changes: News | None) -> Row:
     counts = [one for one in own if one.judged.standing == "counts"]
-    new = [change for change in changes.new if _has(image, change.found)] if changes else []
+    new = [one for one in changes.new if number in one.found.images] if changes else []
     return Row(
         image=image,
         verdict=_VERDICTS[image.verdict.status],
@@ -127,12 +133,6 @@ def _row(image: ScannedImage, component: Sequence[Found], changes: News | None) 
         rest=dict(Counter(one.judged.standing for one in own if one.judged.standing != "counts")),
         shown=own[:_ROWS],
         more=max(len(own) - _ROWS, 0),
-    )
-
-
-def _has(image: ScannedImage, one: Found) -> bool:
-    return one.component == image.component and (
-        not one.platforms or image.platform in one.platforms
     )
 
 

@@ -24,10 +24,11 @@ class Place(NamedTuple):
 
 
 class Found(NamedTuple):
-    """One finding of a component, once for all its platforms.
+    """One finding of a component, once for all its images.
 
     place: below the siblings that brought it. own: in the component's own Dockerfile.
     platforms: of the images that have it, where the component has several; else none.
+    images: numbers, in the report, of the images that have it.
     """
 
     component: str
@@ -35,6 +36,7 @@ class Found(NamedTuple):
     place: Place
     own: Place
     platforms: tuple[str, ...] = ()
+    images: tuple[int, ...] = ()
 
     @property
     def finding(self) -> Finding:
@@ -61,24 +63,25 @@ def severity_rank(finding: Finding) -> int:
 
 
 def found(report: ScanReport) -> list[Found]:
-    """Every finding of every component once, whatever the number of its platforms,
+    """Every finding of every component once, whatever the number of its images,
     versions and files; of several the one that matters most. What counts comes first,
     then by severity; the order depends on nothing else.
     """
     images = _Images(report)
-    groups: dict[tuple[str, ...], list[tuple[ScannedImage, Judged]]] = {}
-    for image in report.images:
+    groups: dict[tuple[str, ...], list[tuple[int, ScannedImage, Judged]]] = {}
+    for number, image in enumerate(report.images):
         for judged in image.findings:
             key = (image.component, *judged.finding.identity)
-            groups.setdefault(key, []).append((image, judged))
+            groups.setdefault(key, []).append((number, image, judged))
     made = []
     for members in groups.values():
-        image, judged = min(members, key=_first)
+        _, image, judged = min(members, key=_first)
         several = len(images.platforms[image.component]) > 1
-        platforms = sorted({one.platform for one, _ in members}) if several else []
+        platforms = sorted({one.platform for _, one, _ in members}) if several else []
         own = _own(image, judged.finding)
         place = images.place(image, judged.finding)
-        made.append(Found(image.component, judged, place, own, tuple(platforms)))
+        numbers = tuple(sorted({number for number, _, _ in members}))
+        made.append(Found(image.component, judged, place, own, tuple(platforms), numbers))
     return sorted(made, key=_weight)
 
 
@@ -86,8 +89,8 @@ def _weight(one: Found) -> tuple[object, ...]:
     return (standing_rank(one.judged), severity_rank(one.finding), one.key)
 
 
-def _first(member: tuple[ScannedImage, Judged]) -> tuple[object, ...]:
-    image, judged = member
+def _first(member: tuple[int, ScannedImage, Judged]) -> tuple[object, ...]:
+    _, image, judged = member
     finding = judged.finding
     return (
         standing_rank(judged),
@@ -97,6 +100,7 @@ def _first(member: tuple[ScannedImage, Judged]) -> tuple[object, ...]:
         finding.target,
         finding.line,
         finding.installed,
+        image.reference,
         repr(judged),
     )
 
@@ -111,20 +115,23 @@ class _Images:
 
     def __init__(self, report: ScanReport) -> None:
         self._project = report.project
-        self._images = {(image.component, image.platform): image for image in report.images}
+        self._images: dict[tuple[str, str], list[ScannedImage]] = {}
         self.platforms: dict[str, set[str]] = {}
-        for component, platform in self._images:
-            self.platforms.setdefault(component, set()).add(platform)
+        for image in report.images:
+            self._images.setdefault((image.component, image.platform), []).append(image)
+            self.platforms.setdefault(image.component, set()).add(image.platform)
 
     def place(self, image: ScannedImage, finding: Finding) -> Place:
         """Down through the siblings that an image is built on, as far as they are here."""
         place, seen = _own(image, finding), {image.component}
         while place.base in image.parents:
             name = component_named(place.base, self.platforms, self._project)
-            below = self._images.get((name or "", image.platform))
+            those = self._images.get((name or "", image.platform), [])
+            below = next(
+                (one for one in those if finding.layer in one.lines or finding.layer in one.bases),
+                None,
+            )
             if below is None or below.component in seen:
-                break
-            if finding.layer not in below.lines and finding.layer not in below.bases:
                 break
             seen.add(below.component)
             image, place = below, _own(below, finding)

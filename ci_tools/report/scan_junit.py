@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from ci_tools.documents import Finding, Judged, ScannedImage, ScanReport
 from ci_tools.report.junit import Suite
 from ci_tools.report.places import standing_rank
@@ -10,21 +12,25 @@ VERDICT = "scan"
 
 
 def suites(report: ScanReport) -> list[Suite]:
-    """A suite for each image, `scan.<component>`, with the platform where a component
-    has several.
+    """A suite for each image, `scan.<component>`, with the platform, and the digest's
+    first twelve, where a component has several.
 
     The case "scan" passes where the image does, is skipped where an incomplete scan
     was let through, and else fails. Besides, a case for each finding that counts
     (failed) or that a waiver or VEX holds back (skipped, with the reason); its name
     has no version, line or digest, so that Jenkins knows it again.
     """
-    images = sorted(report.images, key=lambda image: (image.component, image.platform))
-    names = [image.component for image in images]
+    images = sorted(report.images, key=lambda one: (one.component, one.platform, one.reference))
+    components = Counter(image.component for image in images)
+    same = Counter((image.component, image.platform) for image in images)
     made = []
     for image in images:
-        several = names.count(image.component) > 1 and image.platform
-        where = f" ({image.platform})" if several else ""
-        made.append(_suite(f"scan.{image.component}{where}", image))
+        several = components[image.component] > 1
+        parts = [image.platform] if several else []
+        if same[image.component, image.platform] > 1:  # of what is live: several releases
+            parts.append(image.reference.rpartition(":")[2][:12])
+        where = ", ".join(part for part in parts if part)
+        made.append(_suite(f"scan.{image.component}" + (f" ({where})" if where else ""), image))
     return made
 
 

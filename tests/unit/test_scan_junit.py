@@ -89,6 +89,10 @@ def test_a_suite_for_each_platform() -> None:
     assert [suite.name for suite in scan_junit.suites(report)] == [
         "scan.a (linux/amd64)", "scan.a (linux/arm64)", "scan.b",
     ]  # fmt: skip
+    releases = of(image("a", reference="r@sha256:" + "1" * 64), image("a", reference="r@sha256:2"))
+    assert [suite.name for suite in scan_junit.suites(releases)] == [
+        "scan.a (111111111111)", "scan.a (2)",
+    ]  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)

@@ -131,7 +131,7 @@ def test_the_sample_says_what_a_person_needs() -> None:
     read = shown(report, before)
     check_harmless(read)
     for sentence in (
-        "6 of 8 images are refused, 1 is incomplete.",
+        "6 of 8 images fail, 1 is incomplete.",
         "libexpat1 deb 2.5.0-1 → 2.5.0-1+deb12u1",
         "libssl3 deb 3.0.11-1~deb12u2 → 3.0.17-1~deb12u3",
         "base python:3.11-slim-bookworm, FROM in components/ml-base/Dockerfile line 1",
@@ -155,6 +155,20 @@ def test_a_page_of_images_that_pass_says_so_first() -> None:
     assert "There is no earlier report to compare with." in text
     assert "To do first" not in text
     assert "No image was scanned." in shown(of()).text
+
+
+def test_what_is_live_says_where_it_runs_and_keeps_two_releases_apart() -> None:
+    new = image("a", reference="r@sha256:2", services=["scoring"], pipelines=["one", "two"])
+    old = image("a", vulnerability("CVE-1"), reference="r@sha256:1", status="fail",
+                pipelines=["three"])  # fmt: skip
+    rows = page.view(of(new, old), None)["rows"]
+    assert [(row.image.reference, row.verdict, row.counts) for row in rows] == [
+        ("r@sha256:1", "fails", {"high": 1}), ("r@sha256:2", "passes", {}),
+    ]  # fmt: skip
+    text = shown(of(new, old)).text
+    assert "service scoring; pipelines one, two" in text
+    assert "pipeline three" in text
+    assert "Runs in" not in shown(of(image("a"))).text
 
 
 def test_a_long_list_is_cut_and_says_so() -> None:
