@@ -104,3 +104,12 @@ def test_no_suite_is_empty_and_no_name_is_there_twice(report: ScanReport) -> Non
         names = [case[0] for case in suite.cases] + [skip[0] for skip in suite.skips]
         assert len(names) == len(set(names))
         assert "scan" in names
+
+
+def test_of_one_name_what_counts_is_told(tmp_path: Path) -> None:
+    waived = Judged(finding=vulnerability("CVE-1", installed="0.1"), standing="waived", why="w")
+    for findings in ((waived, vulnerability("CVE-1")), (vulnerability("CVE-1"), waived)):
+        outcome, told = cases(image("a", *findings), tmp_path=tmp_path)["CVE-1 pkg"]
+        assert outcome == "failure"
+        assert "pkg 1.0" in told
+        assert "pkg 0.1" not in told
