@@ -85,12 +85,12 @@ def parse(
     language = f"Write it as a Dockerfile, whatever its frontend {syntax} reads too"
     todo = language if syntax else "Mend the Dockerfile"
     try:
-        commands = _commands(text)
+        instructions = commands(text)
     except ValueError as error:
         raise DockerfileError(f"{shown} does not parse ({error})", todo) from error
     variables = _platform_arguments(platform, arguments)
     parser = _Parser(shown, text, variables, todo)
-    for command in commands:
+    for command in instructions:
         parser.take(command, arguments)
     if not parser.stages:
         raise DockerfileError(f"{shown} has no FROM", "Begin the Dockerfile with FROM")
@@ -102,8 +102,8 @@ def parse(
 
 
 @lru_cache(maxsize=64)  # many components are made from one template, on many platforms
-def _commands(text: str) -> tuple[Command, ...]:
-    """Raises ValueError."""
+def commands(text: str) -> tuple[Command, ...]:
+    """Its instructions one by one, with their lines. Raises ValueError."""
     import dockerfile as buildkit
 
     try:
@@ -235,7 +235,7 @@ class _Parser:
         lines = "\n".join(self._lines[command.start_line - 1 : command.end_line])
         trigger = f"# escape={self._escape}\n{_ONBUILD.sub('', lines, count=1)}\n"
         try:
-            return _commands(trigger)
+            return commands(trigger)
         except ValueError as error:
             raise DockerfileError(
                 f"{self._shown} line {command.start_line}: the trigger does not parse ({error})",

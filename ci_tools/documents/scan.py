@@ -112,6 +112,7 @@ class ScannedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     bases:      diff id of a layer -> name, as in FROM, of the image that it came with,
                 for layers that this component's Dockerfile did not make.
     parents:    siblings among those names.
+    pipelines, services: that run it, in a report of what is live.
     """
 
     component: str
@@ -123,6 +124,8 @@ class ScannedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     lines: dict[str, int] = {}
     bases: dict[str, str] = {}
     parents: list[str] = []
+    pipelines: list[str] = []
+    services: list[str] = []
 
 
 class Remark(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):

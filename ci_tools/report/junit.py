@@ -20,12 +20,16 @@ class Suite:
 
     name: str
     cases: list[tuple[str, float, str | None]] = field(default_factory=list)
+    skips: list[tuple[str, str]] = field(default_factory=list)
 
     def passed(self, case: str, seconds: float) -> None:
         self.cases.append((case, seconds, None))
 
     def failed(self, case: str, message: str, seconds: float = 0.0) -> None:
         self.cases.append((case, seconds, message))
+
+    def skipped(self, case: str, reason: str) -> None:
+        self.skips.append((case, reason))
 
 
 def write(path: Path, suites: Sequence[Suite]) -> None:
@@ -66,10 +70,12 @@ def _element(suite: Suite) -> ET.Element:
     element = ET.Element(
         "testsuite",
         name=_clean(suite.name),
-        tests=str(len(suite.cases)),
+        tests=str(len(suite.cases) + len(suite.skips)),
         failures=str(len(failures)),
         time=f"{sum(case[1] for case in suite.cases):.3f}",
     )
+    if suite.skips:
+        element.set("skipped", str(len(suite.skips)))
     for name, seconds, message in suite.cases:
         case = ET.SubElement(
             element,
@@ -80,6 +86,11 @@ def _element(suite: Suite) -> ET.Element:
         )
         if message is not None:
             ET.SubElement(case, "failure", message=_clean(message)).text = _clean(message)
+    for name, reason in suite.skips:
+        case = ET.SubElement(
+            element, "testcase", classname=_clean(suite.name), name=_clean(name), time="0.000"
+        )
+        ET.SubElement(case, "skipped", message=_clean(reason))
     return element
 
 
