@@ -60,6 +60,11 @@ class Registry:
         """The registry that an environment names."""
         return cls(declared.host, plain_http=declared.plain_http, ecr=declared.ecr)
 
+    @property
+    def http(self) -> Transport:
+        """For modules that ask what only they understand."""
+        return self._http
+
     def ping(self) -> None:
         """Ask for /v2/. Raises as the class says."""
         if self._http.get("/v2/") is None:
