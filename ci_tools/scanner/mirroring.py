@@ -152,14 +152,20 @@ def _date(mirrored: Place) -> str:
     read = copying.manifest(mirrored).read
     created = (read.annotations or {}).get(_CREATED)
     if created:
-        return created
+        with contextlib.suppress(msgspec.ValidationError):
+            return _rfc3339(msgspec.convert(created, datetime))
     for layer in read.layers:
         blob = Blob(layer.digest, layer.size)
         content = blobs.pieces(mirrored.registry, mirrored.repository, blob)
         updated = _updated(content)
         if updated is not None:
-            return updated.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+            return _rfc3339(updated)
     return ""
+
+
+def _rfc3339(moment: datetime) -> str:
+    known = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return known.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
 def _updated(content: Iterator[bytes]) -> datetime | None:
