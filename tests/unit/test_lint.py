@@ -450,6 +450,21 @@ def test_off_starts_nothing_and_forgets_what_was_said(
     assert "lint" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", ["off", "'off'", "false", "no"])
+def test_off_is_what_yaml_takes_it_for(project: Any, fake: Fake, value: str) -> None:
+    project.write("ci.yaml", f"lint: {{dockerfiles: {value}}}")
+    assert workspace(project).config.lint.dockerfiles == "off"
+    stage.lint(workspace(project))
+    assert fake.starts == []
+
+
+@pytest.mark.parametrize("value", ["on", "true", "warn", "1", "null"])
+def test_other_values_are_refused(project: Any, value: str) -> None:
+    project.write("ci.yaml", f"lint: {{dockerfiles: {value}}}")
+    with pytest.raises(ConfigError):
+        _ = workspace(project).config
+
+
 def test_without_hadolint(
     offline: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
