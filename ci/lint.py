@@ -137,7 +137,8 @@ def _of_sibling(remark: Remark, component: Component, workspace: Workspace) -> b
     else:
         reads = [read for stage in stages for read in stage.work.reads]
         named = {read.reference for read in reads if read.line == remark.line}
-    others = workspace.components.keys() - {component.name}
     return bool(named) and all(
-        component_named(reference, others, workspace.project) for reference in named
+        reference != component.name
+        and component_named(reference, workspace.components, workspace.project)
+        for reference in named
     )
