@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from ci import forecast
+from ci import forecast, lint
 from ci.bases import behind, resolve, users
 from ci.console import counted
 from ci.workspace import Workspace
@@ -58,17 +58,19 @@ def plan(
     timings: locks whose builds tell what to expect, the most trusted first.
     jobs: images at once on an agent, as `build` will be told.
 
-    Writes plan.json. Raises what discovery, keys, templates, bases and the
-    registry raise, and MissingInputError for a lock of `timings`.
+    Writes plan.json, and first what hadolint says of the Dockerfiles. Raises what
+    discovery, keys, templates, bases, `lint` and the registry raise, and
+    MissingInputError for a lock of `timings`.
     """
     known = [durations.of_lock(storage.read(path, Lock, made_by="build")) for path in timings]
     # Contexts are hashed and git looks for changes while Dockerfiles are parsed.
     paths = discovery.contexts(
         workspace.repository, workspace.config, workspace.project, workspace.files
     )
-    with Hashing(paths) as begun, ThreadPoolExecutor(max_workers=2) as pool:
+    with Hashing(paths) as begun, ThreadPoolExecutor(max_workers=3) as pool:
         pool.submit(lambda: workspace.source)
         components = workspace.components
+        linting = pool.submit(lint.lint, workspace)
         used_by: dict[str, list[str]] = {name: [] for name in components}
         for template in find_templates(workspace):
             for name in template.components:
@@ -87,6 +89,7 @@ def plan(
         planned = _planned(workspace, used_by, pinned, begun)
     for line in drift_lines(workspace, observed.result()) if observed else ():
         workspace.console.event(line)
+    lint.tell(workspace, linting.result())
     return _finished(workspace, planned, known, division, jobs)
 
 

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from ci_tools import yaml_safe
 from ci_tools.config_errors import did_you_mean, explained
+from ci_tools.config_lint import Lint
 from ci_tools.errors import ConfigError
 
 FILE = "ci.yaml"
@@ -251,6 +252,7 @@ class Config(_Section):
     components: dict[Name, Component] = {}
     build: Build = msgspec.field(default_factory=Build)
     scan: Scan = msgspec.field(default_factory=Scan)
+    lint: Lint = msgspec.field(default_factory=Lint)
     pipelines: Pipelines = msgspec.field(default_factory=Pipelines)
     servables: tuple[str, ...] = ("servable", "servables/*")
     environments: dict[Name, Environment] = {}

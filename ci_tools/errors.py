@@ -71,6 +71,11 @@ class MissingInputError(CIError):
     summary = "a stage's input file is missing, damaged or of another schema version"
 
 
+class LintError(CIError):
+    exit_code = 9
+    summary = "a Dockerfile has remarks that the lint gate does not allow"
+
+
 # 10-19: what the machine lacks -------------------------------------------------
 
 

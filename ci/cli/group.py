@@ -11,6 +11,7 @@ SECTIONS = {
     "All of them": ["run"],
     "Why": ["explain"],
     "External base images": ["bases"],
+    "Scans": ["scan"],
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
 }

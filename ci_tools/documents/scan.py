@@ -140,6 +140,16 @@ class Remark(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     gates: bool = False
 
 
+class LintReport(Document, kw_only=True):
+    """reports/dockerfiles.json: what the last `plan` was told of all Dockerfiles.
+
+    problem: why they are not all linted, "" where they are.
+    """
+
+    remarks: list[Remark] = []
+    problem: str = ""
+
+
 class WaiverNote(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """A waiver that is to be looked at."""
 

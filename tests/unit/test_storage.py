@@ -36,6 +36,8 @@ EXAMPLES: list[Document] = [
     documents.Lock(project="p", environment="e", source=Source(), components={"a": IMAGE}, failed={
         "b": documents.FailedImage(step="build", message="m", todo="t", exit_code=20)}),
     documents.Pins(templates={"a.yaml": "h/x@sha256:1"}),
+    documents.LintReport(remarks=[documents.Remark(
+        dockerfile="é/Dockerfile", line=1, code="DL3006", level="error", message="m", gates=True)]),
     documents.Compiled(pipelines={"p": documents.CompiledPipeline(
         path="p.yaml", source="p.py", function="f", sha256="h", images=["i"], components=["a"],
         parameters={"x": 1, "y": None})}),

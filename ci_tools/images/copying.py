@@ -1,0 +1,173 @@
+"""Images and other artifacts from registry to registry, byte for byte.
+
+    copy(Place(here, "aquasecurity/trivy-db", "2"), Place(there, "mirror/trivy-db", "2"))
+
+Blobs come first, then the manifests of an index, then its own, and the tag with it:
+a copy that breaks off is seen by nobody, and one made again moves what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from ci_tools.errors import PushError, RegistryError
+from ci_tools.images import blobs, manifests
+from ci_tools.images.blobs import Blob
+from ci_tools.images.registry import Registry
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_AT_ONCE = 4  # blobs
+_DEPTH = 4  # indexes in indexes
+_LARGEST = 4 << 20  # bytes of a manifest, which the specification promises to take
+
+
+class Place(NamedTuple):
+    """reference: a tag or a digest."""
+
+    registry: Registry
+    repository: str
+    reference: str
+
+    def __str__(self) -> str:
+        mark = "@" if ":" in self.reference else ":"
+        return f"{self.registry.host}/{self.repository}{mark}{self.reference}"
+
+
+class Held(NamedTuple):
+    """A manifest as its registry gave it. media_type: what it is to be sent as."""
+
+    digest: str
+    content: bytes
+    media_type: str
+    read: Manifest
+
+
+class Descriptor(msgspec.Struct):
+    digest: str
+    size: int
+    urls: list[str] | None = None
+
+
+class Manifest(msgspec.Struct, rename="camel"):
+    """What of a manifest or an index matters to who copies it."""
+
+    media_type: str = ""
+    config: Descriptor | None = None
+    layers: list[Descriptor] = []
+    manifests: list[Descriptor] = []
+    annotations: dict[str, str] | None = None
+
+
+def copy(
+    source: Place,
+    target: Place,
+    *,
+    told: Callable[[str], None] = lambda _: None,
+    room: Path | None = None,
+) -> str:
+    """Copy what `source` names, with all that it refers to, and name it; its digest.
+
+    target: its reference is a tag, or the digest itself. On ECR the repository is
+    there already. What is there is not sent again; blobs are mounted within one
+    registry that lets us.
+    told: is given a line for every blob that was moved, from several threads.
+    room: directory for the blobs under way, at most four at once.
+
+    Raises RegistryError where the source has nothing of that name, or other bytes
+    than were named; PushError where the target does not take it; CredentialsError;
+    WriteError.
+    """
+    held = manifest(source)
+    if target.registry.digest(target.repository, target.reference) == held.digest:
+        return held.digest
+    _send(source, target, held, told, room, 0)
+    now = target.registry.digest(target.repository, target.reference)
+    if now != held.digest:
+        raise PushError(
+            f"{target} names {now or 'nothing'} after {held.digest} was pushed to it",
+            "See whether its tags are immutable, or somebody else pushes there",
+        )
+    return held.digest
+
+
+def manifest(place: Place) -> Held:
+    """What a place holds. Raises RegistryError, also where it holds nothing."""
+    answer = place.registry.http.get(
+        f"/v2/{place.repository}/manifests/{place.reference}",
+        headers={"Accept": manifests.ACCEPTED},
+    )
+    if answer is None:
+        raise RegistryError(f"{place} does not exist", "Mend its name")
+    content = answer.content
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    if ":" in place.reference and digest != place.reference:
+        raise RegistryError(
+            f"{place} is not what its digest says", "Check the registry and any proxy before it"
+        )
+    try:
+        if len(content) > _LARGEST:
+            raise ValueError("it is too large")
+        read = msgspec.json.decode(content, type=Manifest)
+        for one in (*read.layers, *read.manifests, *filter(None, [read.config])):
+            if not _DIGEST.fullmatch(one.digest) or one.size < 0:
+                raise ValueError(f"the digest {one.digest[:80]} is of no kind we know")
+        if read.config is None and not read.manifests and not read.layers:
+            raise ValueError("it names nothing")
+    except ValueError as error:  # msgspec's own too
+        raise RegistryError(
+            f"{place} is no manifest that can be copied ({error})", "Name an image or an index"
+        ) from error
+    kind = read.media_type or answer.headers.get("Content-Type", "").partition(";")[0]
+    return Held(digest, content, kind or manifests.ACCEPTED.partition(",")[0], read)
+
+
+def _send(
+    source: Place,
+    target: Place,
+    held: Held,
+    told: Callable[[str], None],
+    room: Path | None,
+    depth: int,
+) -> None:
+    """Send a manifest after all that it refers to."""
+    if depth > _DEPTH:
+        raise RegistryError(f"{source} is an index in too many indexes", "Name one of its images")
+    for entry in held.read.manifests:
+        child, place = (
+            source._replace(reference=entry.digest),
+            target._replace(reference=entry.digest),
+        )
+        if target.registry.digest(target.repository, entry.digest) is None:
+            _send(child, place, manifest(child), told, room, depth + 1)
+    # A layer with `urls` is somebody else's to give away, and in no registry but his.
+    wanted = {
+        Blob(one.digest, one.size)
+        for one in (*held.read.layers, *filter(None, [held.read.config]))
+        if not one.urls
+    }
+
+    def moved(blob: Blob) -> None:
+        if blobs.copy(source[:2], target[:2], blob, room):
+            told(f"{target.repository}: {blob.size / 1e6:.1f} MB of {blob.digest[:19]} copied")
+
+    pool = ThreadPoolExecutor(max_workers=_AT_ONCE)
+    try:
+        for _ in pool.map(moved, sorted(wanted)):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+    answer = target.registry.http.ask(
+        "PUT",
+        f"/v2/{target.repository}/manifests/{target.reference}",
+        headers={"Content-Type": held.media_type},
+        data=held.content,
+    )
+    if not answer.ok:
+        raise blobs.refused(target.registry, target.repository, answer)
