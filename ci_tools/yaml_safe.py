@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -22,13 +24,15 @@ def load(text: str, *, unique_keys: bool = False) -> object:
     """
     _check_depth(text)
     loader = _UniqueKeys if unique_keys else SafeLoader
-    return yaml.load(text, Loader=loader)  # noqa: S506 - both are safe loaders
+    with _as_yaml_errors():
+        return yaml.load(text, Loader=loader)  # noqa: S506 - both are safe loaders
 
 
 def load_all(text: str) -> list[object]:
     """Parse a stream of YAML documents. Raises yaml.YAMLError."""
     _check_depth(text)
-    return list(yaml.load_all(text, Loader=SafeLoader))
+    with _as_yaml_errors():
+        return list(yaml.load_all(text, Loader=SafeLoader))
 
 
 def compose(text: str) -> yaml.Node | None:
@@ -48,6 +52,16 @@ class _UniqueKeys(SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+@contextmanager
+def _as_yaml_errors() -> Iterator[None]:
+    """PyYAML lets a scalar that is no value of its type (2026-02-30, a number of ten
+    thousand digits) out as a bare ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise yaml.MarkedYAMLError(problem=str(error)) from error
 
 
 def _check_depth(text: str) -> None:

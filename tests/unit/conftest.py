@@ -7,6 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test asserts a time, nor does hypothesis: a busy machine is no defect of ours.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 class Repository:

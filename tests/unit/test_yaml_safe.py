@@ -27,3 +27,10 @@ def test_a_key_that_is_there_twice() -> None:
     assert yaml_safe.load("a: 1\na: 2") == {"a": 2}
     with pytest.raises(yaml.YAMLError, match="'a' is there twice"):
         yaml_safe.load("a: 1\na: 2", unique_keys=True)
+
+
+@pytest.mark.parametrize("text", ["a: 2026-02-30", "a: " + "9" * 10_000])
+def test_a_scalar_that_is_no_value_is_a_yaml_error(text: str) -> None:
+    for load in (yaml_safe.load, yaml_safe.load_all):
+        with pytest.raises(yaml.YAMLError):
+            load(text)
