@@ -15,11 +15,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-from ci_tools.errors import ToolError
+from ci_tools.errors import ToolError, WriteError
 from ci_tools.output import Log, Output
 
 _GRACE_SECONDS = 3.0  # between SIGTERM and SIGKILL
@@ -71,6 +71,7 @@ def run(
     stdin: bytes | None = None,
     secrets: Iterable[str] = (),
     on_line: Callable[[str], None] | None = None,
+    keep: Collection[int] = (),
 ) -> Finished:
     """Run a command to its end.
 
@@ -79,6 +80,7 @@ def run(
     log:     every line is appended to it as it comes.
     secrets: strings that are blanked out in output, log and lines.
     on_line: called with every line, in the thread that called `run`.
+    keep:    descriptors that the program inherits.
 
     Raises ToolError when the program cannot be started, WriteError when the
     log cannot be written (the child is then stopped). A non-zero exit is
@@ -94,7 +96,7 @@ def run(
         child: subprocess.Popen[bytes] | None = None
         try:
             with _held():
-                child = _start(arguments, cwd, env, stdin is not None)
+                child = _start(arguments, cwd, env, stdin is not None, keep=keep)
                 with _lock:
                     _running.add(child)
             if _stopping:  # since just now, so stop_all may not have seen it
@@ -123,6 +125,40 @@ def run(
                     with contextlib.suppress(OSError):
                         pipe.close()
         return Finished(returncode, output.text)
+
+
+@contextlib.contextmanager
+def beside(
+    command: Sequence[str | os.PathLike[str]],
+    *,
+    log: Path,
+    env: Mapping[str, str | None] | None = None,
+    keep: Collection[int] = (),
+) -> Iterator[Callable[[], bool]]:
+    """A program that runs beside the block and is stopped after it.
+
+    log: where it says what it says. keep: descriptors that it inherits.
+    Yields whether it still runs.
+    Raises ToolError when it cannot be started, WriteError for the log.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context(log.open("ab"))
+        except OSError as error:
+            raise WriteError(
+                f"{log} could not be written ({error.strerror})",
+                "Free some disk space or mend the permissions",
+            ) from error
+        child = _start([os.fspath(part) for part in command], None, env, False, stream, keep)
+        with _lock:
+            _running.add(child)
+        try:
+            yield lambda: child.poll() is None and not _stopping
+        finally:
+            _stop([child])
+            with _lock:
+                _running.discard(child)
 
 
 def append(log: Path, text: str) -> None:
@@ -171,7 +207,12 @@ def interrupt() -> int:
 
 
 def _start(
-    arguments: list[str], cwd: Path | None, env: Mapping[str, str | None] | None, talks: bool
+    arguments: list[str],
+    cwd: Path | None,
+    env: Mapping[str, str | None] | None,
+    talks: bool,
+    into: IO[bytes] | None = None,
+    keep: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
     variables = {**os.environ, **(env or {})}
     try:
@@ -179,10 +220,11 @@ def _start(
             arguments,
             bufsize=0,
             stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=into or subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=cwd,
             env={name: value for name, value in variables.items() if value is not None},
+            pass_fds=tuple(keep),
             start_new_session=True,  # so that stop_all reaches grandchildren too
         )
     except OSError as error:

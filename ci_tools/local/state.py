@@ -13,17 +13,15 @@ Everything is below one directory, `$KFP_CI_HOME` or `~/.local/share/kfp-ci`:
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
-from ci_tools import storage
+from ci_tools import locks, storage
 from ci_tools.documents import Document
 from ci_tools.errors import LocalEnvironmentError, MissingInputError, WriteError
 
@@ -115,32 +113,17 @@ def locked(home: Path, what: str = "environment") -> Iterator[None]:
     WriteError when the directory cannot be written.
     """
     path = home / f".{what}.lock"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise WriteError(
-            f"{path} could not be written ({error.strerror})",
-            f"Mend the permissions, or name another directory in {HOME_VARIABLE}",
-        ) from error
-    try:
-        _acquire(handle, path)
-        yield
-    finally:
-        os.close(handle)  # gives the lock back; the file stays, others may wait on it
-
-
-def _acquire(handle: int, path: Path) -> None:
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise LocalEnvironmentError(
-                    f"another session has held {path} for {_LOCK_SECONDS:.0f} seconds",
-                    "Wait for it, or end it, and try again",
-                ) from None
-            time.sleep(0.05)
-        else:
-            return
+            stack.enter_context(locks.held(path, seconds=_LOCK_SECONDS))
+        except OSError as error:
+            raise WriteError(
+                f"{path} could not be written ({error.strerror})",
+                f"Mend the permissions, or name another directory in {HOME_VARIABLE}",
+            ) from error
+        except locks.HeldElsewhereError:
+            raise LocalEnvironmentError(
+                f"another session has held {path} for {_LOCK_SECONDS:.0f} seconds",
+                "Wait for it, or end it, and try again",
+            ) from None
+        yield
