@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import yaml
@@ -19,6 +19,7 @@ from ci_tools import yaml_safe
 from ci_tools.config_errors import did_you_mean, explained
 from ci_tools.config_lint import Lint
 from ci_tools.errors import ConfigError
+from ci_tools.scanner.policy import Policy
 
 FILE = "ci.yaml"
 T = TypeVar("T")
@@ -26,7 +27,6 @@ T = TypeVar("T")
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=100)]
 SecretId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
 Seconds = Annotated[int, Meta(gt=0)]
-Severity = Literal["UNKNOWN", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
 # Without aliases (x86_64, aarch64, arm64/v8), so that equal ones read equal.
 Platform = Annotated[
     str,
@@ -112,16 +112,20 @@ class Build(_Section):
     ssh: list[Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+(=.+)?$")]] = []
 
 
-class Scan(_Section):
-    """The gate. A secret in an image fails whatever this says.
+class Scan(Policy):
+    """The scan gate: its policy, unless scan-policy.yaml has it, and how Trivy is run.
 
-    database: OCI repository of the vulnerability database (a company mirror).
+    timeout: seconds for looking into one image.
+    database, java_database, checks: OCI repositories (a company's mirror) of the
+    vulnerability database, the index of Java libraries and the misconfiguration
+    checks, with a tag or a digest; Trivy's own public ones where they are not given,
+    and its built-in checks.
     """
 
-    severities: tuple[Severity, ...] = ("HIGH", "CRITICAL")
-    ignore_unfixed: bool = True
     timeout: Seconds = 900
     database: str | None = None
+    java_database: str | None = None
+    checks: str | None = None
 
 
 class Bound(_Section):

@@ -108,13 +108,19 @@ def down(wipe: bool) -> None:
 
 
 @cli.command()
-@click.argument("file", type=click.Choice(["ci.yaml", "servable.yaml"]), default="ci.yaml")
+@click.argument(
+    "file",
+    type=click.Choice(["ci.yaml", "servable.yaml", "scan-policy.yaml"]),
+    default="ci.yaml",
+)
 def schema(file: str) -> None:
-    """Print the JSON schema of ci.yaml or servable.yaml."""
+    """Print the JSON schema of a declaration."""
     from ci_tools import config
+    from ci_tools.scanner.policy import Policy
     from ci_tools.serving.declaration import Servable
 
-    print_json(config.schema(config.Config if file == "ci.yaml" else Servable, file))
+    kinds = {"ci.yaml": config.Config, "servable.yaml": Servable, "scan-policy.yaml": Policy}
+    print_json(config.schema(kinds[file], file))
 
 
 @cli.command(name="exit-codes")

@@ -14,7 +14,10 @@ class Verdict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     database: date of the vulnerability database, None where there was none;
               such a verdict is at best "incomplete".
-    counts:   findings that the policy counts, by severity or class.
+    counts:   findings that the policy counts, by severity, or SECRET.
+    until:    day from which it does not stand any more, because a waiver ends or the
+              database gets too old (YYYY-MM-DD); "" for none.
+    report:   all that was found (a `ScanRecord`), below the build directory.
     """
 
     status: Literal["pass", "fail", "incomplete"]
@@ -23,6 +26,7 @@ class Verdict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     policy: str
     counts: dict[str, int] = {}
     reason: str = ""
+    until: str = ""
     report: str = ""
     sbom: str = ""
 

@@ -72,6 +72,8 @@ class ScanRecord(Document, kw_only=True):
               then "vulnerability" is not among the kinds.
     checks:   digest of the bundle of misconfiguration checks, "" for the built-in one.
     vex:      hash over the VEX documents that were regarded, "" for none.
+    lacking:  what could not be looked into, in words, so that its packages are not
+              all known; nothing can be concluded from its SBOM then.
     """
 
     image: str
@@ -82,6 +84,7 @@ class ScanRecord(Document, kw_only=True):
     database: str | None
     checks: str = ""
     vex: str = ""
+    lacking: list[str] = []
     layers: list[Layer] = []
     findings: list[Finding] = []
 

@@ -198,7 +198,7 @@ def test_a_template_of_an_unknown_component(machine: Machine, tmp_path: Path) ->
 
 def test_a_typing_error_in_ci_yaml(machine: Machine, tmp_path: Path) -> None:
     repository = machine.repository(tmp_path / "r", component("one"))
-    repository.write({"ci.yaml": "scan: {severites: [HIGH]}\n"})
+    repository.write({"ci.yaml": "scan: {severites: {vulnerability: [HIGH]}}\n"})
     repository.ci("plan").refused(3, "'scan.severites'", "Did you mean 'severities'")
     repository.write({"ci.yaml": "scan: [\n"})
     repository.ci("plan").refused(3, "ci.yaml does not parse at line 2")

@@ -29,6 +29,7 @@ REVISION = documents.Revision(
     service="s", cluster="c", image="i", model=documents.Model(uri="u", sha256="h"),
     task_definition="arn", task_definition_sha256="h", changed=True, smoke={"q": {"a": 1.5}},
 )  # fmt: skip
+FINDING = documents.Finding(kind="secret", id="aws-key", severity="CRITICAL", target="/é", line=3)
 EXAMPLES: list[Document] = [
     Plan(project="p", environment="local", source=Source(commit="c"), components=[
         documents.PlannedComponent(name="é", dockerfile="d", context=".", key="k", parents=["x"],
@@ -36,6 +37,15 @@ EXAMPLES: list[Document] = [
     documents.Lock(project="p", environment="e", source=Source(), components={"a": IMAGE}, failed={
         "b": documents.FailedImage(step="build", message="m", todo="t", exit_code=20)}),
     documents.Pins(templates={"a.yaml": "h/x@sha256:1"}),
+    documents.ScanRecord(
+        image="sha256:2", trivy="1", matched="2", kinds=["secret"], database=None,
+        layers=[documents.Layer(diff_id="sha256:3", created_by="RUN é")], findings=[FINDING]),
+    documents.ScanReport(
+        project="p", environment="e", source=Source(), created="2026-01-01T00:00:00+00:00",
+        trivy="1", database="2026-01-01T00:00:00Z", policy="h", images=[documents.ScannedImage(
+            component="a", verdict=VERDICT, lines={"sha256:3": 4}, bases={"sha256:4": "python"},
+            findings=[documents.Judged(finding=FINDING, standing="counts")])],
+        waivers=[documents.WaiverNote(problem="expired", id="CVE-1")]),
     documents.LintReport(remarks=[documents.Remark(
         dockerfile="é/Dockerfile", line=1, code="DL3006", level="error", message="m", gates=True)]),
     documents.Compiled(pipelines={"p": documents.CompiledPipeline(
