@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, TypeVar
 
-from ci import verdicts
+from ci import findings, verdicts
 from ci.request import request_for
 from ci.session import Session
 from ci_tools import process
 from ci_tools.documents import FailedImage, Ingredients, LockedImage, PlannedComponent
-from ci_tools.errors import CancelledError, CIError, EngineError, ParentFailedError
+from ci_tools.errors import CancelledError, CIError, EngineError, ParentFailedError, ScanFailedError
 from ci_tools.images import attempts, builders, buildx
 from ci_tools.images.builders import Builder, Made
 from ci_tools.images.progress import Progress
@@ -170,7 +170,24 @@ class ImageWork:
             with self._working("test"):
                 buildx.test(self._request, planned.test_target, self._watch())
         with self._working("scan"):
-            self._scanned = self._scan(made)
+            try:
+                self._scanned = self._scan(made)
+            except ScanFailedError:
+                self._quarantine(made)
+                raise
+
+    def _quarantine(self, made: Made) -> None:
+        """Keep a refused image where it can be looked at, if that is wanted."""
+        planned, workspace = self._planned, self._workspace
+        if not self._session.quarantine:
+            return
+        apart = workspace.quarantine_of(planned.name)
+        try:
+            reference = self._builder.quarantine(made, planned.repository, apart, planned.key)
+        except CIError as error:  # it was refused all the same, and that is what is told
+            workspace.console.event(f"{planned.name}: not in quarantine ({error.what})")
+        else:
+            workspace.console.event(f"{planned.name}: in quarantine, {reference}")
 
     def _push(self) -> None:
         planned, made = self._planned, self._have()
@@ -194,7 +211,10 @@ class ImageWork:
     # ----------------------------------------------------------------------------
 
     def _scan(self, made: Made) -> verdicts.Scanned:
-        return verdicts.scan(self._session, self._planned.name, made.subjects, self._log)
+        planned = self._planned
+        return verdicts.scan(
+            self._session, planned.name, planned.repository, made.subjects, self._log
+        )
 
     def _locked(self, digest: str, *, built: bool) -> LockedImage:
         planned, scanned = self._planned, self._scanned
@@ -203,6 +223,9 @@ class ImageWork:
         for sbom in scanned.sboms:
             sbom.result()
         pushed = self._session.registry.images(planned.repository, digest)
+        self._session.behind(
+            findings.publish, self._session.registry, planned.repository, scanned, pushed
+        )
         tested = self._component.test is not None or planned.test_target is not None
         return LockedImage(
             repository=f"{self._session.registry.host}/{planned.repository}",

@@ -5,26 +5,37 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 from ci import plan as planning
 from ci.request import cache_repository
 from ci.workspace import Workspace
 from ci_tools import process, storage
 from ci_tools.components import changes, keys, shards
-from ci_tools.documents import Ingredients, Lock, PlannedComponent
+from ci_tools.documents import Ingredients, Lock, PlannedComponent, ScannedImage, ScanRecord
 from ci_tools.errors import BuildError, CIError
 from ci_tools.images import builders, login
 from ci_tools.images.builders import Builder
 from ci_tools.images.registry import Registry
+from ci_tools.scanner import gate
+from ci_tools.scanner.databases import Sources
 from ci_tools.scanner.trivy import Trivy
 
 FILE = planning.LOCK
 _CLOSE_SECONDS = 1.0
+
+
+class Found(NamedTuple):
+    """What a report says of an image of one platform, and what that is made from."""
+
+    image: ScannedImage
+    record: ScanRecord
 
 
 @dataclass
@@ -35,7 +46,11 @@ class Session:
     parents:     component -> image by digest, of those that other shards hold.
     env:         variables by which docker finds the registry's credentials.
     aside:       for what nobody waits for until the lock.
+    quarantine:  whether images that the scan refuses are kept apart to be looked at.
+    old_scans:   whether what an older Trivy found in an image will do.
     halted:      set when nothing more is to be begun (`--fail-fast`).
+    day:         on which waivers are looked at, the same for all images.
+    scans:       component -> what a report says of its image.
     """
 
     workspace: Workspace
@@ -49,6 +64,20 @@ class Session:
     env: Mapping[str, str] = field(default_factory=dict)
     halted: threading.Event = field(default_factory=threading.Event)
     aside: ThreadPoolExecutor = field(default_factory=ThreadPoolExecutor)
+    quarantine: bool = False
+    old_scans: bool = False
+    day: date = field(default_factory=gate.today)
+    scans: dict[str, list[Found]] = field(default_factory=dict)
+    _behind: list[Future[object]] = field(default_factory=list)
+
+    def behind(self, action: Callable[..., object], *arguments: object) -> None:
+        """Have something done with this session that nothing but the end waits for."""
+        self._behind.append(self.aside.submit(action, self, *arguments))
+
+    def settle(self) -> None:
+        """Wait for all of that, and raise what went wrong."""
+        while self._behind:
+            self._behind.pop().result()
 
     def ingredients(self, name: str) -> Ingredients:
         """What a component's key is made of, as the lock keeps it.
@@ -66,10 +95,12 @@ class Session:
         return changes.recorded(made_of)
 
 
-def begun(workspace: Workspace, jobs: int, shard: tuple[int, int] | None) -> Session:
-    """A session that has asked nobody yet. Raises ToolError."""
-    database = workspace.config.scan.database
-    trivy = Trivy(workspace.home / "trivy", workers=jobs, repository=database)
+def begun(workspace: Workspace, shard: tuple[int, int] | None) -> Session:
+    """A session that has asked nobody yet. Raises ToolError, ConfigError."""
+    _ = workspace.scan_policy  # a wrong one is told before anything is built
+    declared = workspace.config.scan
+    sources = Sources(declared.database, declared.java_database, declared.checks)
+    trivy = Trivy(workspace.home / "trivy", sources)
     # A tenth of a second that keys are computed in meanwhile.
     threading.Thread(target=trivy.learn_version, daemon=True).start()
     return Session(
@@ -130,7 +161,7 @@ def _prepare_cache(session: Session) -> None:
 def fetch_database(session: Session) -> None:
     """Bring the vulnerability database up to date, and tell where that fails."""
     try:
-        problem = session.trivy.database.problem
+        problem = session.trivy.databases.vulnerabilities.problem
     except CIError:
         return  # the first scan meets it again, and tells
     if problem:

@@ -1,18 +1,33 @@
-"""The verdict on an image: kept from the last lock, or scanned anew; and what is refused."""
+"""The verdict on an image: one that still stands, or a new one; and what is refused.
+
+A verdict is made of what was found, a policy and a day, so another policy needs no
+scan.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from pathlib import Path
-from typing import NamedTuple
 
-from ci.session import Session
+from ci import findings
+from ci.findings import FOLDER, RECORD, SBOM, Scanned, place_of
+from ci.session import Found, Session
 from ci.workspace import Workspace
-from ci_tools.documents import LockedImage, PlannedComponent, Verdict
+from ci_tools.documents import (
+    Judged,
+    LockedImage,
+    PlannedComponent,
+    ScannedImage,
+    ScanRecord,
+    Verdict,
+)
 from ci_tools.errors import CIError, ScanFailedError, ScanIncompleteError
 from ci_tools.images.builders import Subject
+from ci_tools.images.registry import Registry
 from ci_tools.scanner import gate
+
+__all__ = ["FOLDER", "Scanned", "judged", "kept", "of_kept", "refuse", "scan"]
 
 
 def kept(session: Session, planned: PlannedComponent) -> LockedImage | None:
@@ -22,61 +37,92 @@ def kept(session: Session, planned: PlannedComponent) -> LockedImage | None:
     if found is None or (found.key, found.digest) != (planned.key, planned.digest):
         return None
     trivy, workspace = session.trivy, session.workspace
-    database = trivy.database_at_hand()
-    if not gate.still_valid(found.verdict, workspace.config.scan, trivy.version, database):
+    database, policy = trivy.databases.at_hand(), workspace.scan_policy
+    if not gate.still_valid(
+        found.verdict, policy.hash, trivy.version, database.updated, session.day
+    ):
         return None
     files = (workspace.build / found.verdict.report, workspace.build / found.verdict.sbom)
     return found if all(path.is_file() for path in files) else None
 
 
-class Scanned(NamedTuple):
-    """A verdict that lets an image go on. sboms: being written meanwhile, for nothing
-    but the lock waits for them."""
+def scan(
+    session: Session, name: str, repository: str, subjects: Sequence[Subject], log: Path
+) -> Scanned:
+    """Judge an image by what is known of it or by a scan, and refuse what may not go on.
 
-    verdict: Verdict
-    sboms: list[Future[None]]
-
-
-def scan(session: Session, name: str, subjects: Sequence[Subject], log: Path) -> Scanned:
-    """Scan each platform of an image, write the reports and SBOMs, and judge.
-
-    Raises what `refuse` raises, and ToolError where Trivy comes to no end.
+    Raises what `refuse` raises, and what `judged` does.
     """
-    workspace, trivy = session.workspace, session.trivy
-    policy, build = workspace.config.scan, workspace.build
-    folder = Path("reports") / name
-    verdicts: dict[str, Verdict] = {}
-    sboms: list[Future[None]] = []
-    for subject in subjects:
-        place = folder / subject.platform.replace("/", "-") if len(subjects) > 1 else folder
-        report, sbom = place / "trivy.json", place / "sbom.cdx.json"
-        trivy.scan(
-            subject.reference,
-            build / report,
-            source=subject.source,
-            platform=subject.platform,
-            timeout=policy.timeout,
-            log=log,
-            env=_login(session) if subject.source == "remote" else None,
-        )
-        found = gate.read((build / report).read_bytes())
-        verdict = gate.judge(found, subject.image_id, policy, trivy.version, trivy.database)
-        verdict.report, verdict.sbom = report.as_posix(), sbom.as_posix()
-        verdicts[subject.platform] = verdict
-        sboms.append(session.aside.submit(trivy.sbom, build / report, build / sbom, log=log))
-    result = gate.combined(verdicts)
+    scanned = judged(session, name, repository, subjects, log)
+    session.scans[name] = scanned.images
     try:
-        refuse(workspace, name, result)
+        refuse(session.workspace, name, scanned.verdict)
     except CIError:
-        wait(sboms)  # whoever looks into why it is refused wants them too
+        wait(scanned.sboms)  # whoever looks into why it is refused wants them too
         raise
-    return Scanned(result, sboms)
+    return scanned
 
 
-def _login(session: Session) -> dict[str, str]:
-    """The registry's credentials, where docker's own configuration has none."""
-    known = session.registry.credentials()
-    return dict(zip(("TRIVY_USERNAME", "TRIVY_PASSWORD"), known, strict=True)) if known else {}
+def judged(
+    session: Session,
+    name: str,
+    repository: str,
+    subjects: Sequence[Subject],
+    log: Path,
+    *,
+    root: Path = FOLDER,
+    registry: Registry | None = None,
+) -> Scanned:
+    """The verdict on each platform of an image, and the worst of them as the image's.
+
+    repository: its path in the registry, or in another `registry` than the session's.
+    root: below the build directory; there, for each platform, what was found and
+    the SBOM are written.
+
+    Raises ToolError where Trivy comes to no end.
+    """
+    policy = session.workspace.scan_policy
+    home = (registry or session.registry, repository)
+    scanned = Scanned()
+    verdicts: dict[str, Verdict] = {}
+    for subject in subjects:
+        platform = subject.platform if len(subjects) > 1 else ""
+        place = place_of(name, platform, root)
+        scanned.places[subject.platform] = place
+        record = findings.record(session, subject, home, place, scanned, log)
+        problem = session.trivy.databases.vulnerabilities.problem
+        verdict, judgements = gate.judge(record, policy, name, session.day, problem)
+        verdicts[subject.platform] = _at(verdict, place)
+        scanned.images.append(_found(name, platform, record, verdict, judgements))
+    scanned.verdict = gate.combined(verdicts)
+    return scanned
+
+
+def of_kept(session: Session, name: str, image: LockedImage) -> list[Found]:
+    """What a report says of an image whose verdict was kept."""
+    build = session.workspace.build
+    found = []
+    for platform in image.platforms if len(image.platforms) > 1 else ("",):
+        place = place_of(name, platform)
+        record = findings.read(build / place / RECORD)
+        if record is None:
+            continue
+        policy = session.workspace.scan_policy
+        verdict, judgements = gate.judge(record, policy, name, session.day)
+        found.append(_found(name, platform, record, _at(verdict, place), judgements))
+    return found
+
+
+def _at(verdict: Verdict, place: Path) -> Verdict:
+    verdict.report, verdict.sbom = (place / RECORD).as_posix(), (place / SBOM).as_posix()
+    return verdict
+
+
+def _found(
+    name: str, platform: str, record: ScanRecord, verdict: Verdict, judgements: list[Judged]
+) -> Found:
+    image = ScannedImage(component=name, platform=platform, verdict=verdict, findings=judgements)
+    return Found(image, record)
 
 
 def refuse(workspace: Workspace, name: str, verdict: Verdict) -> None:
@@ -84,8 +130,8 @@ def refuse(workspace: Workspace, name: str, verdict: Verdict) -> None:
     if verdict.status == "fail":
         raise ScanFailedError(
             f"component '{name}' does not pass the scan: {verdict.reason}",
-            "Take the secret out, or update the package; the report tells all",
-            log=workspace.build / verdict.report,
+            "Take the secret out, update the package, or waive what does not matter here",
+            log=workspace.build / FOLDER / "scan.html",
         )
     if verdict.status == "incomplete" and not workspace.environment.allow_incomplete_scan:
         raise ScanIncompleteError(

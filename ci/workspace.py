@@ -19,6 +19,7 @@ from ci_tools.config import Config, Environment, PredictionService, Registry
 from ci_tools.documents import Document, Source
 from ci_tools.errors import ConfigError
 from ci_tools.images.secrets import Secrets
+from ci_tools.scanner import declared, policy
 from ci_tools.serving import declaration
 from ci_tools.serving.declaration import Servable
 
@@ -147,6 +148,13 @@ class Workspace:
         )
 
     @cached_property
+    def scan_policy(self) -> policy.Active:
+        """What counts against an image in this environment. Raises ConfigError."""
+        environments = {LOCAL, *self.config.environments}
+        whole = declared.load(self.repository, self.config.scan, environments)
+        return policy.active(whole, self.environment_name, self.repository)
+
+    @cached_property
     def secrets(self) -> Secrets:
         """The build secrets, looked up when something is first built."""
         return Secrets(self.config.build.secrets, self.config.build.ssh, dry_run=self.dry_run)
@@ -171,6 +179,11 @@ class Workspace:
         branches = self.registry.branches
         parts = [self.registry.prefix, branches.prefix if apart and branches else None]
         return "/".join([*(part.strip("/") for part in parts if part), self.project, component])
+
+    def quarantine_of(self, component: str) -> str:
+        """The path of images that the scan refused, where nothing that runs looks for any."""
+        prefix = (self.registry.prefix or "").strip("/")
+        return "/".join(part for part in (prefix, "quarantine", self.project, component) if part)
 
     @cached_property
     def branch_apart(self) -> str | None:

@@ -96,6 +96,9 @@ def shards(text: str) -> int | Literal["auto"]:
 
 
 jobs = click.option("-j", "--jobs", type=click.IntRange(1), help="Images at once.")
+quarantine = click.option(
+    "--quarantine", is_flag=True, help="Keep images that the scan refuses apart, to look at them."
+)
 fail_fast = click.option("--fail-fast", is_flag=True, help="Stop at the first image that fails.")
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from ci.cli import options
 from ci.cli.group import cli
-from ci.cli.options import LOCK, fail_fast, jobs, parameters, parsed, stage
+from ci.cli.options import LOCK, fail_fast, jobs, parameters, parsed, quarantine, stage
 from ci.cli.show import print_json, show, show_lines
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def plan(
 @stage
 @jobs
 @fail_fast
+@quarantine
 @click.option("--shard", type=options.shard, metavar="I/N", help="Only that shard of the plan.")
 @click.option("--plan", "plans", is_flag=True, help="Plan first, instead of reading plan.json.")
 def build(
@@ -79,6 +80,7 @@ def build(
     as_json: bool,
     jobs: int | None,
     fail_fast: bool,
+    quarantine: bool,
     shard: tuple[int, int] | None,
     plans: bool,
 ) -> None:
@@ -96,6 +98,7 @@ def build(
         workspace,
         jobs=jobs,
         fail_fast=fail_fast,
+        quarantine=quarantine,
         shard=shard,
         planned_by=(lambda: planning.plan(workspace, jobs=jobs)) if plans else None,
     )

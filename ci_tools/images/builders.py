@@ -26,12 +26,16 @@ class Subject(NamedTuple):
     """What Trivy is to look at. source: "docker" (the engine) or "remote" (a registry).
 
     image_id: what its report must name.
+    digest:   of its manifest, where it is in the registry; "" where it is not yet.
+    layers:   what its layers are called where it is, the lowest first.
     """
 
     source: str
     reference: str
     image_id: str
     platform: str = ""
+    digest: str = ""
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,13 @@ class Builder(Protocol):
     def push(self, made: Made, repository: str, key: str) -> Pushed:
         """Give an image its key, unless that is taken. Raises PushError, RegistryError."""
 
+    def quarantine(self, made: Made, repository: str, apart: str, tag: str) -> str:
+        """Put an image that may not be used where it can be looked at; it by digest.
+
+        repository: where it would belong. apart: the repository it is put into.
+        Raises PushError, RegistryError.
+        """
+
     def close(self) -> None:
         """Forget what was only for this run."""
 
@@ -101,7 +112,14 @@ class EngineBuilder:
         metadata = buildx.build(request, ["--load", f"--tag={tag}"], watch)
         return Made(
             # Trivy and the engine call an image by the same id.
-            subjects=(Subject("docker", metadata.digest, metadata.digest),),
+            subjects=(
+                Subject(
+                    "docker",
+                    metadata.digest,
+                    metadata.digest,
+                    layers=self._engine.layers(metadata.digest),
+                ),
+            ),
             context=tag if self.local_parents else None,
         )
 
@@ -132,6 +150,15 @@ class EngineBuilder:
                 )
             return Pushed(found.digest, adopted=False)
         return Pushed(found.digest, adopted=True)
+
+    def quarantine(self, made: Made, repository: str, apart: str, tag: str) -> str:  # noqa: ARG002
+        self._registry.ensure_repository(apart, mutable=True)
+        image_id = made.subjects[0].image_id
+        problem, digest = self._engine.push(self._registry, apart, tag, image_id)
+        name = f"{self._registry.host}/{apart}"
+        if digest is None:
+            raise PushError(f"{name} could not be pushed ({problem})", "Check that you may push")
+        return f"{name}@{digest}"
 
     def close(self) -> None:
         for tag in self._tags:
@@ -166,7 +193,7 @@ class RegistryBuilder:
             raise PushError(f"{reference} is not in the registry after its push", "Build again")
         return Made(
             subjects=tuple(
-                Subject("remote", reference, image.config, platform)
+                Subject("remote", reference, image.config, platform, image.digest, image.layers)
                 for platform, image in sorted(images.items())
             ),
             context=reference,
@@ -188,6 +215,14 @@ class RegistryBuilder:
         if found is None:
             found = self._registry.tag(repository, digest, key)
         return Pushed(found, adopted=found != digest)
+
+    def quarantine(self, made: Made, repository: str, apart: str, tag: str) -> str:
+        from ci_tools.images import copying
+
+        self._registry.ensure_repository(apart, mutable=True)
+        source = copying.Place(self._registry, repository, made.digest or "")
+        digest = copying.copy(source, copying.Place(self._registry, apart, tag))
+        return f"{self._registry.host}/{apart}@{digest}"
 
     def close(self) -> None:
         """Nothing is left: an image without a tag is the registry's to collect."""
@@ -213,7 +248,7 @@ def present(registry: Registry, repository: str, digest: str) -> Made:
     reference = f"{registry.host}/{repository}@{digest}"
     return Made(
         subjects=tuple(
-            Subject("remote", reference, image.config, platform)
+            Subject("remote", reference, image.config, platform, image.digest, image.layers)
             for platform, image in sorted(registry.images(repository, digest).items())
         ),
         context=reference,

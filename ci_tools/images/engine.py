@@ -56,6 +56,16 @@ class Engine:
                 again=transient(str(error.explanation or error)),
             ) from error
 
+    def layers(self, image_id: str) -> tuple[str, ...]:
+        """An image's layers as diff ids; none where the engine does not tell."""
+        import docker
+
+        try:
+            attributes = self._client.images.get(image_id).attrs
+        except docker.errors.APIError:
+            return ()
+        return tuple((attributes.get("RootFS") or {}).get("Layers") or ())
+
     def push(
         self, registry: Registry, repository: str, tag: str, image_id: str
     ) -> tuple[str | None, str | None]:

@@ -21,11 +21,13 @@ class Image(NamedTuple):
     """An image in a registry.
 
     config: digest of its config ("" for an index). size: compressed bytes.
+    layers: their digests, compressed as they are, the lowest first.
     """
 
     digest: str
     config: str
     size: int
+    layers: tuple[str, ...] = ()
 
 
 class Descriptor(msgspec.Struct):
@@ -65,7 +67,8 @@ class Manifest(msgspec.Struct):
         size = sum(layer.size for layer in self.layers)
         if self.config is None:
             return Image(digest, "", size)
-        return Image(digest, self.config.digest, size + self.config.size)
+        layers = tuple(layer.digest for layer in self.layers)
+        return Image(digest, self.config.digest, size + self.config.size, layers)
 
 
 class Config(msgspec.Struct):

@@ -226,7 +226,9 @@ def test_build_is_told_its_shard(project: Any, monkeypatch: pytest.MonkeyPatch) 
     calls = taken(monkeypatch)
     assert invoke(project, "build", "--shard", "2/4", "--fail-fast", "-j", "3").exit_code == 0
     (call,) = calls
-    assert call == {"jobs": 3, "fail_fast": True, "shard": (2, 4), "planned_by": None}
+    assert call == {
+        "jobs": 3, "fail_fast": True, "quarantine": False, "shard": (2, 4), "planned_by": None,
+    }  # fmt: skip
     assert invoke(project, "build").exit_code == 0
     assert not {value for value in calls[1].values() if value}
 
