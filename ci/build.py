@@ -7,6 +7,7 @@ what failed.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ci import plan as planning
-from ci import schedule, verdicts
+from ci import reports, schedule, verdicts
 from ci import session as sessions
 from ci.console import counted
 from ci.image import ImageWork
@@ -24,7 +25,7 @@ from ci.workspace import Workspace
 from ci_tools import durations, process
 from ci_tools.components import graph, keys, shards
 from ci_tools.documents import FailedImage, Lock, LockedImage, Plan, PlannedComponent
-from ci_tools.errors import InterruptedRunError, MissingInputError, error_for
+from ci_tools.errors import CIError, InterruptedRunError, MissingInputError, error_for
 from ci_tools.report import junit
 
 FILE = planning.LOCK
@@ -37,6 +38,7 @@ def build(
     *,
     jobs: int | None = None,
     fail_fast: bool = False,
+    quarantine: bool = False,
     shard: tuple[int, int] | None = None,
     planned_by: Callable[[], Plan] | None = None,
 ) -> Lock:
@@ -45,6 +47,7 @@ def build(
     planned_by: makes the plan; without it plan.json counts, if it is still of
                these sources.
     fail_fast: the first failure ends the run; what is under way is stopped.
+    quarantine: images that the scan refuses are kept apart, to be looked at.
     shard:     only the components that the plan gives to shard i of N.
 
     Reads plan.json; writes images.lock.json (of a shard: images.lock.i-of-N.json),
@@ -60,14 +63,15 @@ def build(
     jobs = planning.jobs_at_once(workspace, jobs)
     if planned_by is None:
         plan = workspace.read(planning.FILE, Plan, made_by="plan")
-        session = sessions.begun(workspace, jobs, shard)
+        session = sessions.begun(workspace, shard)
         _check_unchanged(workspace, plan)
         session.registry.ping()
         # A stage that is run again finds what its first run pushed.
         planning.ask(session.registry, [one for one in plan.components if one.digest is None])
     else:
-        session = sessions.begun(workspace, jobs, shard)
+        session = sessions.begun(workspace, shard)
         plan = planned_by()
+    session.quarantine = quarantine
     session.keys = {component.name: component.key for component in plan.components}
     session.bases = _bases(plan)
     planned = {component.name: component for component in shards.members(plan, shard)}
@@ -76,25 +80,35 @@ def build(
         for one in plan.components
         if one.digest and one.name not in planned
     }
-    if session.trivy.database_at_hand().due and session.trivy.database.problem:
+    if session.trivy.databases.due and session.trivy.databases.vulnerabilities.problem:
         # Asked here, so that verdicts expire though nothing needs building.
-        workspace.console.warn(session.trivy.database.problem)
+        workspace.console.warn(session.trivy.databases.vulnerabilities.problem)
     work = {name: ImageWork(session, component) for name, component in planned.items()}
-    if any(verdicts.kept(session, one) is None for one in planned.values()):
+    unknown = sum(verdicts.kept(session, one) is None for one in planned.values())
+    session.trivy.expect(unknown)
+    if unknown:
+        session.aside.submit(reports.prepare)
         # Fetched while the first images are built.
         threading.Thread(target=partial(sessions.fetch_database, session), daemon=True).start()
     missing = [planned[name] for name, image in work.items() if image.missing]
     try:
         with sessions.connected(session, missing):
             _run(session, planned, work, jobs, fail_fast)
+            session.settle()
     except KeyboardInterrupt:
-        had = _finished(workspace, plan, work, shard, started).components
+        lock = _finished(workspace, plan, work, shard, started)
+        with contextlib.suppress(CIError):  # that it was interrupted is what is told
+            reports.write(session, lock, list(planned), shard)
+        had = lock.components
         raise InterruptedRunError(
             f"interrupted; {len(had)} of {counted(len(planned), 'image')} "
             f"{'is' if len(had) == 1 else 'are'} in the lock",
             "Run the same command again: it goes on with the rest",
         ) from None
+    finally:
+        session.trivy.close()
     lock = _finished(workspace, plan, work, shard, started)
+    reports.write(session, lock, list(planned), shard)
     durations.record(workspace.home, lock)
     _warn_of_incomplete(workspace, lock)
     return lock

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ci import build
+from ci import build, reports
 from ci import plan as planning
 from ci.build import raise_failures
 from ci.console import counted
@@ -51,6 +51,7 @@ def merge(workspace: Workspace, paths: Sequence[Path] = ()) -> Lock:
     workspace.write(build.FILE, lock)
     if not workspace.dry_run:
         _join_reports(workspace, locks, lock)
+        reports.join(workspace, locks)
     return lock
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -11,8 +10,7 @@ from ci.workspace import Workspace
 from ci_tools.documents import PlannedComponent
 from ci_tools.images import buildx
 from ci_tools.images.buildx import Request
-
-_TAG_LENGTH = 128  # https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+from ci_tools.images.moving import tag_of
 
 
 def request_for(
@@ -94,4 +92,4 @@ def _caches(workspace: Workspace, component: str) -> tuple[list[str], str | None
 
 
 def _tag(component: str, branch: str) -> str:
-    return f"{component}--{re.sub(r'[^A-Za-z0-9_.-]+', '-', branch)}"[:_TAG_LENGTH]
+    return tag_of(f"{component}--{branch}")

@@ -58,6 +58,11 @@ def render(report: ScanReport, before: ScanReport | None) -> str:
     return _template().render(view(report, before))
 
 
+def prepare() -> None:
+    """Load and compile the template, which `render` does else: a tenth of a second."""
+    _template()
+
+
 @lru_cache(maxsize=1)
 def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -175,7 +180,7 @@ def _day(time: str | None) -> str:
 
 def _visible(value: object) -> object:
     """Without what changes the order or look of the text around it."""
-    if type(value) is not str:  # what is escaped already is a subclass
+    if type(value) is not str or value.isprintable():  # what is escaped already is a subclass
         return value
     if value.isprintable():
         return value

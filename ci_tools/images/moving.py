@@ -1,0 +1,83 @@
+"""Small documents in a registry under a tag that moves, such as a branch's last report.
+
+Each is an OCI artifact of one layer and no subject.
+Source: OCI image specification 1.1, manifest.md, "Guidelines for Artifact Usage".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import msgspec
+
+from ci_tools.errors import RegistryError
+from ci_tools.images import artifacts, bounded, upload
+from ci_tools.images.registry import Registry
+
+_LARGEST = 64 << 20  # bytes
+_READABLE = 100  # of 128: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+
+
+class _Manifest(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=False):
+    schema_version: int = 2
+    media_type: str = artifacts.MANIFEST
+    artifact_type: str = ""
+    config: artifacts.Descriptor | None = None
+    layers: list[artifacts.Descriptor] = []
+
+
+def tag_of(name: str) -> str:
+    """A tag for a branch or any other name: what can be read of it, and which no other has."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:_READABLE]
+    if readable == name:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{readable or 'unnamed'}-{digest[:12]}"
+
+
+def put(registry: Registry, repository: str, tag: str, kind: str, content: bytes) -> str:
+    """Let a tag name this document, and no other any more; the manifest's digest.
+
+    kind: its media type. Raises RegistryError, CredentialsError.
+    """
+    registry.ensure_repository(repository, mutable=True)
+    manifest = msgspec.json.encode(
+        _Manifest(
+            artifact_type=kind,
+            config=artifacts.described(artifacts.EMPTY, artifacts.NOTHING),
+            layers=[artifacts.described(kind, content)],
+        )
+    )
+    for blob in (artifacts.NOTHING, content):
+        upload.blob(registry, repository, blob)
+    answer = upload.manifest(registry, repository, tag, manifest, artifacts.MANIFEST)
+    if not answer.ok:
+        raise upload.refused(registry, repository, answer)
+    return artifacts.digest_of(manifest)
+
+
+def get(registry: Registry, repository: str, tag: str, kind: str) -> bytes | None:
+    """The document that a tag names; None where there is none of this kind.
+
+    Raises RegistryError, also where it is not of its digest; CredentialsError.
+    """
+    found = bounded.got(registry, f"/v2/{repository}/manifests/{tag}", artifacts.MANIFEST, _LARGEST)
+    if found is None:
+        return None
+    try:
+        manifest = msgspec.json.decode(found, type=_Manifest)
+    except (ValueError, RecursionError):
+        return None
+    if manifest.artifact_type != kind or len(manifest.layers) != 1:
+        return None
+    layer = manifest.layers[0]
+    if not artifacts.is_digest(layer.digest):
+        return None
+    content = bounded.got(registry, f"/v2/{repository}/blobs/{layer.digest}", kind, _LARGEST)
+    if content is not None and artifacts.digest_of(content) != layer.digest:
+        raise RegistryError(
+            f"{registry.host}/{repository}@{layer.digest} is not what its digest says",
+            "Check the registry and any proxy before it",
+        )
+    return content
