@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ci.cli.group import cli
-from ci.cli.options import stage
+from ci.cli.options import LOCK, stage
 from ci.cli.show import show, show_lines
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @cli.group()
 def scan() -> None:
-    """Trivy's databases."""
+    """Trivy's databases, and what runs held against them."""
 
 
 @scan.command()
@@ -51,3 +52,29 @@ def db(
         return
     result = stage.mirror(workspace, asked)
     show(result, stage.lines(result), as_json)
+
+
+@scan.command()
+@stage
+@click.option(
+    "--release",
+    "releases",
+    multiple=True,
+    type=LOCK,
+    metavar="FILE",
+    help="What runs; may be given again. Default: release.json of the build directory.",
+)
+@click.option("--id", metavar="CVE", default="", help="Look for this one only, whatever counts.")
+def live(workspace: Workspace, as_json: bool, releases: tuple[Path, ...], id: str) -> None:
+    """Hold what runs against today's vulnerability database.
+
+    By the policy of the environment; nothing is built. Writes reports/live/.
+    """
+    from ci import live as stage
+
+    if workspace.dry_run:
+        show_lines(stage.would(workspace, releases), as_json)
+        return
+    report, problems = stage.scan(workspace, releases, id=id)
+    show(report, stage.lines(report, problems), as_json)
+    stage.raise_failures(workspace, report, problems)

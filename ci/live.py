@@ -1,0 +1,226 @@
+"""`scan live`: what production runs, against today's vulnerability database.
+
+The images are those of releases, by digest. None is pulled where its SBOM lies
+beside it: then the packages in it are compared with the database.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ci import findings, reports, verdicts
+from ci import release as releasing
+from ci import session as sessions
+from ci.session import Session
+from ci.workspace import Workspace
+from ci_tools import storage
+from ci_tools.components.references import split
+from ci_tools.documents import Finding, Judged, Release, ScannedImage, ScanReport
+from ci_tools.errors import (
+    CIError,
+    RegistryError,
+    ScanFailedError,
+    ScanIncompleteError,
+    error_for,
+)
+from ci_tools.images import builders
+from ci_tools.images.registry import Registry
+from ci_tools.report import scan as written
+from ci_tools.scanner import gate
+
+FOLDER = Path("reports") / "live"
+FILE = FOLDER / "scan.json"
+
+
+@dataclass
+class Running:
+    """An image that releases name, and what runs it."""
+
+    component: str
+    reference: str
+    pipelines: set[str] = field(default_factory=set)
+    services: set[str] = field(default_factory=set)
+
+
+def scan(
+    workspace: Workspace, paths: Sequence[Path] = (), *, id: str = ""
+) -> tuple[ScanReport, dict[str, CIError]]:
+    """Judge every image of some releases by the policy of this environment and by the
+    newest database.
+
+    paths: the releases; by default the release of the build directory.
+    id:    ask for this one vulnerability only, whatever the policy counts.
+
+    Writes reports/live/. Returns the report, and for each image that could not be
+    looked at why not. Raises MissingInputError, ToolError, RegistryError.
+    """
+    releases = _releases(workspace, paths)
+    session = sessions.begun(workspace, None)
+    session.old_scans = True
+    _ = session.trivy.databases.vulnerabilities
+    running = images(releases)
+    problems: dict[str, CIError] = {}
+
+    def one(image: Running) -> list[ScannedImage]:
+        try:
+            return _judged(session, image, id)
+        except CIError as error:
+            problems[image.reference] = error
+            return []
+
+    with ThreadPoolExecutor(max_workers=(os.cpu_count() or 2) + 2) as pool:
+        found = [image for several in pool.map(one, running) for image in several]
+    session.settle()
+    before = reports.read(workspace.build / FILE)
+    policy = workspace.scan_policy
+    report = ScanReport(
+        project=releases[0].project,
+        environment=workspace.environment_name,
+        source=releases[0].source,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        trivy=session.trivy.version,
+        database=session.trivy.databases.at_hand().updated,
+        policy=policy.hash,
+        images=found,
+        waivers=gate.notes(policy, reports.by_component(found), session.day, whole=False),
+    )
+    written.write(workspace.build / FOLDER, report, before)
+    return report, problems
+
+
+def would(workspace: Workspace, paths: Sequence[Path] = ()) -> list[str]:
+    """What would be looked at, a line an image. Asks nobody. Raises MissingInputError."""
+    return [
+        f"{one.component}: would hold {one.reference} against the newest database"
+        for one in images(_releases(workspace, paths))
+    ]
+
+
+def _releases(workspace: Workspace, paths: Sequence[Path]) -> list[Release]:
+    return [
+        storage.read(path, Release, made_by="release")
+        for path in paths or (workspace.build / releasing.FILE,)
+    ]
+
+
+def images(releases: Sequence[Release]) -> list[Running]:
+    """Every image that the releases name, once, with the pipelines and services that run it."""
+    known: dict[str, Running] = {}
+    for release in releases:
+        for component, image in sorted(release.images.items()):
+            one = known.setdefault(image.reference, Running(component, image.reference))
+            one.pipelines |= {
+                name for name, two in release.pipelines.items() if component in two.components
+            }
+            one.services |= {
+                name for name, two in release.services.items() if two.image == image.reference
+            }
+    return list(known.values())
+
+
+def _judged(session: Session, image: Running, id: str) -> list[ScannedImage]:
+    """Each platform of one image, judged. Raises CIError where it cannot be looked at."""
+    workspace = session.workspace
+    parts = split(image.reference)
+    registry = session.registry
+    if parts.registry != registry.host:
+        registry = Registry(parts.registry)
+    digest = parts.digest or ""
+    made = builders.present(registry, parts.path, digest)
+    if not made.subjects:
+        raise RegistryError("it is not in its registry", "Release again what runs")
+    root = FOLDER / digest.rpartition(":")[2][:12]
+    log = workspace.build / "logs" / f"live-{image.component}.log"
+    scanned = verdicts.judged(
+        session, image.component, parts.path, made.subjects, log, root=root, registry=registry
+    )
+    for sbom in scanned.sboms:
+        sbom.result()
+    session.behind(
+        findings.publish, registry, parts.path, scanned, registry.images(parts.path, digest)
+    )
+    found = []
+    for one in scanned.images:
+        one.image.reference = image.reference
+        one.image.pipelines, one.image.services = sorted(image.pipelines), sorted(image.services)
+        found.append(_only(one.image, id) if id else one.image)
+    return found
+
+
+def _only(image: ScannedImage, id: str) -> ScannedImage:
+    """The same image as if nothing else but one finding were asked for."""
+    asked: list[Judged] = []
+    for one in image.findings:
+        if one.finding.id.casefold() != id.casefold():
+            continue
+        standing = one.standing
+        asked.append(
+            one
+            if standing in ("waived", "not affected")
+            else Judged(finding=one.finding, standing="counts")
+        )
+    image.findings = asked
+    counting = [one.finding for one in asked if one.standing == "counts"]
+    verdict = image.verdict
+    if counting:
+        verdict.status, verdict.reason = "fail", "; ".join(map(gate.told, counting))
+    elif verdict.status == "fail":
+        verdict.status, verdict.reason = "pass", ""
+    verdict.counts = {one.severity: 0 for one in counting}
+    for finding in counting:
+        verdict.counts[finding.severity] += 1
+    return image
+
+
+def lines(report: ScanReport, problems: Mapping[str, CIError]) -> list[str]:
+    """For people: each image that does not pass, what runs it, and what is to be done."""
+    told: list[str] = []
+    for image in report.images:
+        if image.verdict.status == "pass":
+            continue
+        told.append(f"{image.component}  {image.verdict.status}  {image.reference}")
+        users = [f"pipeline {name}" for name in image.pipelines]
+        users += [f"service {name}" for name in image.services]
+        told.append(f"  runs in: {', '.join(users) or 'nothing that the release names'}")
+        counting: list[Finding] = [o.finding for o in image.findings if o.standing == "counts"]
+        told += [f"  {gate.told(finding)}" for finding in counting[:10]]
+        if len(counting) > 10:
+            told.append(f"  and {len(counting) - 10} more")
+        if not counting:
+            told.append(f"  {image.verdict.reason}")
+    told += [f"{reference}  not looked at: {error.what}" for reference, error in problems.items()]
+    failing = sum(image.verdict.status != "pass" for image in report.images)
+    told.append(
+        f"{len(report.images)} images, {failing} do not pass, {len(problems)} not looked at; "
+        f"database of {report.database or 'no day'}; {FILE.with_suffix('.html')}"
+    )
+    return told
+
+
+def raise_failures(
+    workspace: Workspace, report: ScanReport, problems: Mapping[str, CIError]
+) -> None:
+    """Raise what the report means: a finding first, then what could not be known."""
+    page = workspace.build / FILE.with_suffix(".html")
+    failing = sorted({one.component for one in report.images if one.verdict.status == "fail"})
+    if failing:
+        raise ScanFailedError(
+            f"what runs does not pass the scan: {', '.join(failing)}",
+            "Update and release them, or waive what does not matter with a reason",
+            log=page,
+        )
+    if problems:
+        reference, error = next(iter(problems.items()))
+        raise error_for(error.exit_code)(f"{reference}: {error.what}", error.todo)
+    unknown = sorted({one.component for one in report.images if one.verdict.status != "pass"})
+    if unknown and not workspace.environment.allow_incomplete_scan:
+        raise ScanIncompleteError(
+            f"what runs was not scanned completely: {', '.join(unknown)}",
+            "Give scan.database in ci.yaml a mirror that answers",
+            log=page,
+        )
