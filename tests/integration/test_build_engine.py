@@ -24,6 +24,7 @@ from typing import Any
 import docker
 import pytest
 
+from tests.integration.images import KEY_ID, SECRET
 from tests.integration.repositories import (
     BASE,
     Machine,
@@ -36,7 +37,6 @@ from tests.integration.repositories import (
     run,
     skopeo,
 )
-from tests.integration.test_scan import KEY_ID, SECRET
 
 pytestmark = pytest.mark.integration
 

@@ -16,6 +16,7 @@ import docker
 import pytest
 
 from tests.integration.engines import OtherEngine, RemoteBuilder, other_engine, remote_builder
+from tests.integration.images import KEY_ID, SECRET
 from tests.integration.repositories import (
     BASE,
     Machine,
@@ -27,7 +28,6 @@ from tests.integration.repositories import (
     run,
     skopeo,
 )
-from tests.integration.test_scan import KEY_ID, SECRET
 
 pytestmark = pytest.mark.integration
 

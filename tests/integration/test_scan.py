@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import trivy_database
+from tests.integration.images import CREDENTIALS, DEBIAN, KEY_ID, SECRET, debian
 from tests.integration.repositories import (
     BASE,
     Machine,
@@ -22,25 +23,9 @@ from tests.integration.repositories import (
 
 pytestmark = pytest.mark.integration
 
-# In two parts, so that a scan of this repository does not find them here.
-KEY_ID = "AKIA" + "Q3EGRT5XKLMNV7WZ"
-SECRET = "kX8vPz2QmN4rT6wY9bD1" + "fH3jL5sA7cE0gU2iO4pR"
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-02-02T00:00:00Z"
+AGELESS = {"database_days": 36500}  # the dates above are what is tested, not their age
 CVE = "CVE-2099-0001"
-
-DEBIAN = "FROM scratch\nCOPY os-release debian_version /etc/\nCOPY status /var/lib/dpkg/status\n"
-
-
-def debian(package: str = "planted", version: str = "1.0-1") -> dict[str, str | bytes]:
-    """An image that says it is Debian 12 with one package."""
-    return {
-        "os-release": 'ID=debian\nVERSION_ID="12"\n',
-        "debian_version": "12.5\n",
-        "status": (
-            f"Package: {package}\nStatus: install ok installed\nArchitecture: amd64\n"
-            f"Maintainer: a test <test@example.com>\nVersion: {version}\nDescription: planted\n"
-        ),
-    }
 
 
 @pytest.fixture
@@ -52,27 +37,28 @@ def apart(tmp_path: Path) -> Iterator[Machine]:
 
 def with_database(running: Machine, path: Path, name: str = "trivy-db") -> Repository:
     return running.repository(
-        path, component("one", DEBIAN, **debian()), scan={"database": f"{running.registry}/{name}"}
+        path,
+        component("one", DEBIAN, **debian()),
+        scan={"database": f"{running.registry}/{name}", **AGELESS},
     )
 
 
 def an_hour_later(running: Machine) -> None:
     """Trivy asks for a newer database no sooner than an hour after a download."""
-    path = running.endpoints.home / "trivy" / "db" / "metadata.json"
+    (path,) = (running.endpoints.home / "trivy").glob("vulnerabilities-*/current/db/metadata.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "DownloadedAt": OLD}))
 
 
 def test_a_planted_secret_is_refused_and_never_told(machine: Machine, tmp_path: Path) -> None:
-    credentials = f"[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n"
     repository = machine.repository(
         tmp_path / "r",
         {
-            **component("leaky", BASE + "COPY credentials /root/.aws/\n", credentials=credentials),
+            **component("leaky", BASE + "COPY credentials /root/.aws/\n", credentials=CREDENTIALS),
             **component("good"),
             "component_specs/leaky.yaml": "implementation: {container: {image: leaky}}\n",
         },
     )
-    report = repository.build / "reports/leaky/trivy.json"
+    raw, report = (repository.build / "reports" / n for n in ("leaky/trivy.json", "scan.html"))
     answer = repository.built()
     answer.refused(22, "'leaky'", "aws-access-key-id", "/root/.aws/credentials", str(report))
 
@@ -81,7 +67,7 @@ def test_a_planted_secret_is_refused_and_never_told(machine: Machine, tmp_path: 
     assert list(repository.images) == ["good"]
     assert inspected(repository.reference("good"))["Digest"] == repository.images["good"]["digest"]
 
-    found = [s for r in json.loads(report.read_text())["Results"] for s in r.get("Secrets", [])]
+    found = [s for r in json.loads(raw.read_text())["Results"] for s in r.get("Secrets", [])]
     assert {one["RuleID"] for one in found} >= {"aws-access-key-id"}
     for path in repository.build.rglob("*"):
         if path.is_file():
@@ -94,6 +80,16 @@ def test_a_planted_secret_is_refused_and_never_told(machine: Machine, tmp_path: 
     repository.ci("pin").refused(22, "'leaky'")
     assert not (repository.build / "component_specs").exists()
     assert not (repository.build / "pins.json").exists()
+
+
+def test_a_secret_in_the_images_configuration_is_refused(machine: Machine, tmp_path: Path) -> None:
+    files = component("leaky", BASE + f"ENV AWS_ACCESS_KEY_ID={KEY_ID}\n")
+    repository = machine.repository(tmp_path / "r", files)
+    answer = repository.built()
+    answer.refused(22, "'leaky'", "aws-access-key-id")
+    assert KEY_ID not in answer.out + answer.err
+    report = (repository.build / "reports/scan.html").read_text()
+    assert KEY_ID not in report
 
 
 def test_without_a_database_local_goes_on_loudly_and_dev_refuses(
@@ -203,16 +199,49 @@ def test_five_scans_at_once_do_not_hinder_each_other(apart: Machine, tmp_path: P
     for number in range(5):
         files |= component(f"image-{number}", DEBIAN, **debian(version=f"1.0-{number}"))
     repository = apart.repository(
-        tmp_path / "r", files, scan={"database": f"{apart.registry}/trivy-db"}
+        tmp_path / "r", files, scan={"database": f"{apart.registry}/trivy-db", **AGELESS}
     )
     repository.built("--jobs", "5").done()
     verdicts = {name: image["verdict"]["status"] for name, image in repository.images.items()}
     assert verdicts == {f"image-{number}": "pass" for number in range(5)}
-    for name, image in repository.images.items():
-        report = json.loads((repository.build / image["verdict"]["report"]).read_text())
+    for name in repository.images:
+        report = json.loads((repository.build / "reports" / name / "trivy.json").read_text())
         (package,) = report["Results"][0]["Packages"]
         assert package["Version"] == f"1.0-{name[-1]}"[:3]
         assert (
             "in use by another process"
             not in (repository.build / "logs" / f"{name}.log").read_text()
         )
+
+
+def test_misconfigurations_and_licences_count_where_the_policy_says_so(
+    apart: Machine, tmp_path: Path
+) -> None:
+    trivy_database.publish(apart.registry, "trivy-db", updated=OLD, advisories={})
+    files = component(
+        "one",
+        DEBIAN + "COPY METADATA /usr/lib/python3/site-packages/copyleft-1.0.dist-info/METADATA\n",
+        **debian(),
+        METADATA="Metadata-Version: 2.1\nName: copyleft\nVersion: 1.0\nLicense: GPL-3.0\n",
+    )
+    scan = {"database": f"{apart.registry}/trivy-db", **AGELESS}
+    repository = apart.repository(tmp_path / "r", files, scan=scan)
+    repository.built().done()
+    kinds = json.loads((repository.build / "reports/one/findings.json").read_text())["kinds"]
+    assert kinds == ["vulnerability", "secret"]
+
+    def counting(**more: object) -> None:
+        repository.write({"ci.yaml": json.dumps({**repository.config, "scan": {**scan, **more}})})
+
+    counting(severities={"license": ["HIGH", "CRITICAL"]})
+    repository.built().refused(22, "licence GPL-3.0-only of copyleft")
+    # Trivy's own checks: an image without USER runs as root.
+    counting(severities={"misconfiguration": ["HIGH"]})
+    repository.built().refused(22, "DS-0002")
+    # A bundle of one's own that cannot be had is not replaced by others.
+    counting(severities={"misconfiguration": ["HIGH"]}, checks=f"{apart.registry}/no-checks:1")
+    answer = repository.built()
+    answer.done()
+    assert "the bundle of checks cannot be had" in answer.err
+    verdict = repository.images["one"]["verdict"]
+    assert (verdict["status"], "misconfiguration" in verdict["reason"]) == ("incomplete", True)

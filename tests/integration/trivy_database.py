@@ -16,7 +16,7 @@ import struct
 import tarfile
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 Tree = Mapping[str, Union[bytes, "Tree"]]
 
@@ -62,36 +62,79 @@ def bolt(tree: Tree) -> bytes:
     return b"".join(pages[number] for number in sorted(pages))
 
 
-def publish(
-    registry: str, repository: str, *, updated: str, advisories: Mapping[str, Mapping[str, str]]
-) -> str:
-    """Push a database of Debian 12 to `registry`; the name for `scan.database`.
+class Detail(NamedTuple):
+    """What the database says of a vulnerability, wherever it occurs."""
 
-    updated:    when the database was made, RFC 3339.
-    advisories: package -> CVE -> version that mends it.
+    severity: str = "CRITICAL"
+    title: str = "planted"
+
+
+Advisories = Mapping[str, Mapping[str, str]]  # package -> CVE -> version that mends it, or ""
+
+DEBIAN = "debian 12"
+PYTHON = "pip::a test's"  # of a language any source counts whose name begins so
+
+
+def publish(
+    registry: str,
+    repository: str,
+    *,
+    updated: str,
+    advisories: Advisories,
+    python: Advisories | None = None,
+    details: Mapping[str, Detail] | None = None,
+    next_update: str | None = None,
+) -> str:
+    """Push a database of Debian 12 and Python to `registry`; the name for `scan.database`.
+
+    updated:     when the database was made, RFC 3339.
+    advisories:  of Debian's packages. python: of Python's.
+    details:     CVE -> what is known of it; what is not given is critical.
+    next_update: without it the database is at once out of date: the next run that is
+                 no sooner than an hour after it was fetched asks again.
     """
-    source = "debian 12"
-    known: Tree = {
+    held = {DEBIAN: advisories, PYTHON: python or {}}
+    sources = {
+        DEBIAN: {"ID": "debian", "Name": "a test's"},
+        PYTHON: {"ID": "ghsa", "Name": "a test's"},
+    }
+    known: dict[str, bytes | Tree] = {
         source: {
-            package: {
-                cve: json.dumps({"FixedVersion": fixed}).encode() for cve, fixed in found.items()
-            }
-            for package, found in advisories.items()
-        },
-        "data-source": {source: json.dumps({"ID": "debian", "Name": "a test's"}).encode()},
-        "vulnerability": {
-            cve: json.dumps({"Title": "planted", "Severity": "CRITICAL"}).encode()
-            for found in advisories.values()
-            for cve in found
-        },
+            package: {cve: _advisory(source, fixed) for cve, fixed in found.items()}
+            for package, found in packages.items()
+        }
+        for source, packages in held.items()
+        if packages or source == DEBIAN
+    }
+    cves = {cve for packages in held.values() for found in packages.values() for cve in found}
+    every = {cve: (details or {}).get(cve, Detail()) for cve in cves}
+    known["data-source"] = {
+        source: json.dumps(about).encode() for source, about in sources.items() if source in known
+    }
+    known["vulnerability"] = {
+        cve: json.dumps({"Title": one.title, "Severity": one.severity}).encode()
+        for cve, one in every.items()
     }
     metadata = {
         "Version": _SCHEMA,
         "UpdatedAt": updated,
-        "NextUpdate": updated,  # at once out of date: the next run asks again
+        "NextUpdate": next_update or updated,
         "DownloadedAt": updated,
     }
-    layer = _archive({"trivy.db": bolt(known), "metadata.json": json.dumps(metadata).encode()})
+    files = {"trivy.db": bolt(known), "metadata.json": json.dumps(metadata).encode()}
+    return publish_layer(registry, repository, archive(files))
+
+
+def _advisory(source: str, fixed: str) -> bytes:
+    """A distribution names the version that mends it, a language those that have it."""
+    if source == DEBIAN:
+        return json.dumps({"FixedVersion": fixed}).encode()
+    ranges = {"VulnerableVersions": [f"<{fixed}" if fixed else ">=0"]}
+    return json.dumps({**ranges, **({"PatchedVersions": [fixed]} if fixed else {})}).encode()
+
+
+def publish_layer(registry: str, repository: str, layer: bytes) -> str:
+    """Push whatever bytes as a vulnerability database; the name for `scan.database`."""
     manifest = json.dumps(
         {
             "schemaVersion": 2,
@@ -133,7 +176,8 @@ def _fnv64a(data: bytes) -> int:
     return value
 
 
-def _archive(files: Mapping[str, bytes]) -> bytes:
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """Files as the database's layer holds them."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for name, data in files.items():
