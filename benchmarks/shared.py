@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from measure import Check, Side, profiled_lines, seconds, steps  # noqa: E402
+from measure import Check, Side, nothing, profiled_lines, seconds, steps  # noqa: E402
 
 from ci_tools import local  # noqa: E402
 from ci_tools.local import daemon, state  # noqa: E402
@@ -36,7 +36,8 @@ BUILD = "docker buildx build --provenance=false --sbom=false --progress=quiet"
 # What our stage asks of Trivy, with a cache directory a worker, which Trivy locks.
 # $1 is the image's name, $IMAGE its reference, $SLOT the worker's number.
 SCAN = (
-    "trivy image --quiet --image-src=docker --scanners=secret --skip-db-update "
+    "trivy image --quiet --image-src=docker --scanners=secret "
+    "--image-config-scanners=secret --skip-db-update "
     "--skip-java-db-update --skip-check-update --skip-version-check --list-all-pkgs "
     "--format=json --cache-dir=$WORK/cache-${SLOT:-0} --output=$WORK/$1.json $IMAGE"
 )
@@ -85,6 +86,22 @@ class Bench:
         env = self.environment(*([self.stub] if stub else []))
         call([*CI, *arguments, "--quiet"], cwd=repository, env=env)
         return time.perf_counter() - started
+
+    def spied(self, repository: Path, prepare: Callable[[], object] = nothing) -> list[str]:
+        """How `ci build --plan` called docker and trivy, three words a call.
+
+        It runs twice, each time after `prepare`: first it asks the spy for its version.
+        """
+        spies, log = self.scratch / "spies", self.scratch / "calls"
+        for program in ("docker", "trivy"):
+            real = shutil.which(program, path=PROGRAMS)
+            script = f"#!/bin/sh\necho {program} \"$@\" >>'{log}'\nexec '{real}' \"$@\"\n"
+            write(spies, {program: script.encode()})
+        for _ in range(2):
+            prepare()
+            log.write_text("")
+            call([*CI, "build", "--plan", "--quiet"], repository, self.environment(spies))
+        return [" ".join(line.split()[:3]) for line in log.read_text().splitlines()]
 
     def profile(self, repository: Path, *arguments: str) -> str:
         """Where one run of a stage spent its time."""
