@@ -106,6 +106,7 @@ def build(
             "Run the same command again: it goes on with the rest",
         ) from None
     finally:
+        session.over = True
         session.trivy.close()
     lock = _finished(workspace, plan, work, shard, started)
     reports.write(session, lock, list(planned), shard)

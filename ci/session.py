@@ -49,6 +49,7 @@ class Session:
     quarantine:  whether images that the scan refuses are kept apart to be looked at.
     old_scans:   whether what an older Trivy found in an image will do.
     halted:      set when nothing more is to be begun (`--fail-fast`).
+    over:        set when nobody waits for anything more: what then goes wrong is not told.
     day:         on which waivers are looked at, the same for all images.
     scans:       component -> what a report says of its image.
     """
@@ -65,6 +66,7 @@ class Session:
     halted: threading.Event = field(default_factory=threading.Event)
     aside: ThreadPoolExecutor = field(default_factory=ThreadPoolExecutor)
     quarantine: bool = False
+    over: bool = False
     old_scans: bool = False
     day: date = field(default_factory=gate.today)
     scans: dict[str, list[Found]] = field(default_factory=dict)
@@ -164,7 +166,7 @@ def fetch_database(session: Session) -> None:
         problem = session.trivy.databases.vulnerabilities.problem
     except CIError:
         return  # the first scan meets it again, and tells
-    if problem:
+    if problem and not session.over:
         session.workspace.console.event(problem)
 
 

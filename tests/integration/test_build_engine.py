@@ -226,7 +226,7 @@ def test_a_push_that_is_forbidden_is_not(machine: Machine, tmp_path: Path) -> No
         repository = behind(machine, tmp_path / "r", host)
         repository.ci("plan", "--env", "dev").done()
         repository.ci("build", "--env", "dev").refused(24, "denied")
-        assert len(refused) == 1
+        assert len([request for request in refused if b"/one/manifests/" in request]) == 1
 
 
 def test_a_step_that_fails_is_not_tried_again(machine: Machine, tmp_path: Path, spy: Spy) -> None:
