@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _TEMPLATE = "page.html.j2"
-_ROWS = 150  # of an image's details; scan.json has all
+_ROWS, _LEAST, _MOST = 2_000, 20, 150  # of all images' details, and of one; scan.json has all
 _HELD = ("waived", "not affected")
 _VERDICTS = {"pass": "passes", "fail": "fails", "incomplete": "incomplete"}
 _STATUSES = ("fail", "incomplete", "pass")
@@ -89,8 +89,9 @@ def view(report: ScanReport, before: ScanReport | None) -> dict[str, Any]:
     for one in every:
         for number in one.images:
             own[number].append(one)
+    most = min(max(_ROWS // max(len(own), 1), _LEAST), _MOST)
     rows = [
-        _row(report.images[number], number, own[number], changes)
+        _row(report.images[number], number, own[number], changes, most)
         for number in sorted(own, key=lambda number: _image_order(report.images[number]))
     ]
     return {
@@ -126,7 +127,9 @@ def _image_order(image: ScannedImage) -> tuple[object, ...]:
     )
 
 
-def _row(image: ScannedImage, number: int, own: list[Found], changes: News | None) -> Row:
+def _row(
+    image: ScannedImage, number: int, own: list[Found], changes: News | None, most: int
+) -> Row:
     counts = [one for one in own if one.judged.standing == "counts"]
     new = [one for one in changes.new if number in one.found.images] if changes else []
     return Row(
@@ -136,8 +139,8 @@ def _row(image: ScannedImage, number: int, own: list[Found], changes: News | Non
         fixable=sum(1 for one in counts if one.finding.fixed),
         new=len(new),
         rest=dict(Counter(one.judged.standing for one in own if one.judged.standing != "counts")),
-        shown=own[:_ROWS],
-        more=max(len(own) - _ROWS, 0),
+        shown=own[:most],
+        more=max(len(own) - most, 0),
     )
 
 

@@ -48,18 +48,18 @@ class Found(NamedTuple):
         return (self.component, *self.finding.identity)
 
 
-_ORDER = ("counts", "unfixed", "below", "waived", "not affected")
-_SEVERE = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
+_ORDER = {"counts": 0, "unfixed": 1, "below": 2, "waived": 3, "not affected": 4}
+_SEVERE = {"CRITICAL": 0, "HIGH": 1, "MEDIUM": 2, "LOW": 3, "UNKNOWN": 4}
 
 
 def standing_rank(judged: Judged) -> int:
     """0 for what counts, more for what matters less."""
-    return _ORDER.index(judged.standing)
+    return _ORDER[judged.standing]
 
 
 def severity_rank(finding: Finding) -> int:
     """0 for CRITICAL, more for what is less severe. A secret is never less than that."""
-    return 0 if finding.kind == "secret" else _SEVERE.index(finding.severity)
+    return 0 if finding.kind == "secret" else _SEVERE[finding.severity]
 
 
 def found(report: ScanReport) -> list[Found]:
@@ -75,7 +75,7 @@ def found(report: ScanReport) -> list[Found]:
             groups.setdefault(key, []).append((number, image, judged))
     made = []
     for members in groups.values():
-        _, image, judged = min(members, key=_first)
+        _, image, judged = min(members, key=_first) if len(members) > 1 else members[0]
         several = len(images.platforms[image.component]) > 1
         platforms = sorted({one.platform for _, one, _ in members}) if several else []
         own = _own(image, judged.finding)
