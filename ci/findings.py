@@ -17,7 +17,7 @@ from ci_tools import storage
 from ci_tools.documents import ScanRecord, Verdict
 from ci_tools.errors import CIError, MissingInputError
 from ci_tools.images.builders import Subject
-from ci_tools.images.registry import Image, Registry
+from ci_tools.images.registry import Registry
 from ci_tools.scanner import gate, records, report
 
 FOLDER = Path("reports")
@@ -187,24 +187,23 @@ def publish(
     registry: Registry,
     repository: str,
     scanned: Scanned,
-    pushed: Mapping[str, Image],
+    digests: Mapping[str, str],
 ) -> None:
     """Leave what was found beside the image, for any agent. A registry that does not take
     it is told: the verdict in the lock stands, the next agent scans anew.
 
-    pushed: platform -> image in the registry.
+    digests: platform -> digest of the image's manifest in the registry.
     """
     for platform, record in scanned.fresh.items():
-        image = pushed.get(platform) if platform else next(iter(pushed.values()), None)
-        if image is None:
+        digest = digests.get(platform) if platform else next(iter(digests.values()), None)
+        if digest is None:
             continue
         sbom = session.workspace.build / scanned.places[platform] / SBOM
         try:
-            records.publish(registry, repository, image.digest, record, sbom.read_bytes())
+            records.publish(registry, repository, digest, record, sbom.read_bytes())
         except CIError as error:
             session.workspace.console.event(
-                f"what was found in {repository}@{image.digest[:19]} stays on this machine: "
-                f"{error.what}"
+                f"what was found in {repository}@{digest[:19]} stays on this machine: {error.what}"
             )
 
 

@@ -223,8 +223,9 @@ class ImageWork:
         for sbom in scanned.sboms:
             sbom.result()
         pushed = self._session.registry.images(planned.repository, digest)
+        digests = {platform: image.digest for platform, image in pushed.items()}
         self._session.behind(
-            findings.publish, self._session.registry, planned.repository, scanned, pushed
+            findings.publish, self._session.registry, planned.repository, scanned, digests
         )
         tested = self._component.test is not None or planned.test_target is not None
         return LockedImage(

@@ -141,9 +141,8 @@ def _judged(session: Session, image: Running, id: str) -> list[ScannedImage]:
     )
     for sbom in scanned.sboms:
         sbom.result()
-    session.behind(
-        findings.publish, registry, parts.path, scanned, registry.images(parts.path, digest)
-    )
+    digests = {subject.platform: subject.digest for subject in made.subjects}
+    session.behind(findings.publish, registry, parts.path, scanned, digests)
     found = []
     for one in scanned.images:
         one.image.reference = image.reference

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import IO, NamedTuple, cast
 from urllib.parse import quote
 
-from ci_tools.errors import CredentialsError, PushError, RegistryError, WriteError
+from ci_tools.errors import PushError, RegistryError, WriteError
+from ci_tools.images import upload
 from ci_tools.images.attempts import persistently
-from ci_tools.images.direct import Answer
 from ci_tools.images.registry import Registry
-from ci_tools.images.transport import said
 
 _PIECE = 8 << 20  # bytes asked for at once
 _SENT = 1 << 20  # bytes given to the connection at once
@@ -33,12 +32,6 @@ class Blob(NamedTuple):
 
     digest: str
     size: int
-
-
-def there(registry: Registry, repository: str, digest: str) -> bool:
-    """Whether a repository holds a blob. Raises RegistryError, CredentialsError."""
-    path = f"/v2/{repository}/blobs/{digest}"
-    return registry.http.get(path, method="HEAD") is not None
 
 
 def pieces(registry: Registry, repository: str, blob: Blob) -> Iterator[bytes]:
@@ -79,7 +72,7 @@ def copy(
     Raises RegistryError, CredentialsError, PushError; WriteError without room.
     """
     (origin, path), (registry, repository) = source, target
-    if there(registry, repository, blob.digest):
+    if upload.there(registry, repository, "blobs", blob.digest):
         return False
     if origin.host == registry.host:
         mount = f"?mount={quote(blob.digest, safe='')}&from={quote(path, safe='')}"
@@ -154,8 +147,8 @@ def _push(registry: Registry, repository: str, blob: Blob, file: IO[bytes]) -> N
         data=cast("bytes", _Body(file, blob.size)) if blob.size else b"",
     )
     # A PUT that the transport repeats is refused if the first was done after all.
-    if answer.status_code != 201 and not there(registry, repository, blob.digest):
-        raise refused(registry, repository, answer)
+    if answer.status_code != 201 and not upload.there(registry, repository, "blobs", blob.digest):
+        raise upload.refused(registry, repository, answer, PushError)
 
 
 def _begun(registry: Registry, repository: str, mount: str = "") -> str | None:
@@ -165,18 +158,5 @@ def _begun(registry: Registry, repository: str, mount: str = "") -> str | None:
         return None
     location = answer.headers.get("Location", "")
     if answer.status_code != 202 or not location:
-        raise refused(registry, repository, answer)
+        raise upload.refused(registry, repository, answer, PushError)
     return location
-
-
-def refused(registry: Registry, repository: str, answer: Answer) -> PushError | CredentialsError:
-    """The error for a push that was not taken."""
-    name, why = f"{registry.host}/{repository}", said(answer)
-    if answer.status_code in (401, 403):
-        return CredentialsError(
-            f"{name} refuses our push ({why})",
-            f"Log in with an account that may push: docker login {registry.host}"
-            if registry.ecr is None
-            else registry.ecr.may_push(repository),
-        )
-    return PushError(f"{name} takes no push ({why})", "Look into the registry's log")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from ci_tools.errors import PushError, RegistryError
-from ci_tools.images import blobs, manifests
+from ci_tools.images import blobs, manifests, upload
 from ci_tools.images.blobs import Blob
 from ci_tools.images.registry import Registry
 
@@ -170,4 +170,4 @@ def _send(
         data=held.content,
     )
     if not answer.ok:
-        raise blobs.refused(target.registry, target.repository, answer)
+        raise upload.refused(target.registry, target.repository, answer, PushError)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from urllib.parse import quote
 
-from ci_tools.errors import CredentialsError, RegistryError
+from ci_tools.errors import CredentialsError, PushError, RegistryError
 from ci_tools.images import manifests
 from ci_tools.images.artifacts import digest_of
 from ci_tools.images.direct import Answer
@@ -78,8 +78,11 @@ def delete(registry: Registry, repository: str, digest: str) -> bool:
 
 
 def refused(
-    registry: Registry, repository: str, answer: Answer
-) -> RegistryError | CredentialsError:
+    registry: Registry,
+    repository: str,
+    answer: Answer,
+    kind: type[RegistryError] | type[PushError] = RegistryError,
+) -> RegistryError | PushError | CredentialsError:
     """The error for a push that was not taken. `again` where that may pass by itself."""
     name, why = f"{registry.host}/{repository}", said(answer)
     if answer.status_code in (401, 403):
@@ -89,6 +92,6 @@ def refused(
             if registry.ecr is None
             else registry.ecr.may_push(repository),
         )
-    return RegistryError(
+    return kind(
         f"{name} takes no push ({why})", "Look into the registry's log", again=transient(why)
     )

@@ -7,13 +7,14 @@ match.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 
-from ci_tools.documents import Finding, Layer, ScanRecord
+from ci_tools.documents import Finding, ScanRecord
 from ci_tools.documents.scan import Kind, Severity
 from ci_tools.errors import ToolError
+from ci_tools.scanner import layers
 
 _KNOWN = frozenset(get_args(Severity))
 
@@ -90,13 +91,8 @@ class Result(_Pascal):
     )
 
 
-class _Step(msgspec.Struct):
-    created_by: str = ""
-    empty_layer: bool = False
-
-
 class _Config(msgspec.Struct):
-    history: list[_Step] | None = None
+    history: list[dict[str, Any]] | None = None
 
 
 class Metadata(_Pascal):
@@ -153,7 +149,9 @@ def record(
         checks=checks,
         vex=vex,
         lacking=list(lacking),
-        layers=_layers(report.metadata),
+        layers=layers.layers(
+            report.metadata.image_config.history or (), report.metadata.diff_ids or ()
+        ),
         findings=_sorted([*_vulnerabilities(report), *_others(report)]),
     )
 
@@ -184,15 +182,6 @@ def _check(report: Report, image: str) -> None:
             f"trivy scanned {report.metadata.image or 'nothing'} instead of {image}",
             "Run the stage again",
         )
-
-
-def _layers(metadata: Metadata) -> list[Layer]:
-    """Layers and the steps that made them; without the steps where they do not match."""
-    diff_ids = metadata.diff_ids or []
-    steps = [one.created_by for one in metadata.image_config.history or () if not one.empty_layer]
-    if len(steps) != len(diff_ids):
-        steps = [""] * len(diff_ids)
-    return [Layer(diff_id=d, created_by=s) for d, s in zip(diff_ids, steps, strict=True)]
 
 
 def _vulnerabilities(report: Report) -> list[Finding]:
