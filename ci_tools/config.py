@@ -16,7 +16,12 @@ import yaml
 from msgspec import Meta
 
 from ci_tools import yaml_safe
+from ci_tools.config_base import Name, Seconds, SecretId, Section
 from ci_tools.config_errors import did_you_mean, explained
+from ci_tools.config_kubeflow import Bound as Bound
+from ci_tools.config_kubeflow import KubeflowServer as KubeflowServer
+from ci_tools.config_kubeflow import Pipeline as Pipeline
+from ci_tools.config_kubeflow import Pipelines as Pipelines
 from ci_tools.config_lint import Lint
 from ci_tools.errors import ConfigError
 from ci_tools.scanner.policy import Policy
@@ -24,23 +29,15 @@ from ci_tools.scanner.policy import Policy
 FILE = "ci.yaml"
 T = TypeVar("T")
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=100)]
-SecretId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
-Seconds = Annotated[int, Meta(gt=0)]
 # Without aliases (x86_64, aarch64, arm64/v8), so that equal ones read equal.
 Platform = Annotated[
     str,
     Meta(pattern=r"^linux/(386|amd64(/v[234])?|arm/v[567]|arm64|ppc64le|riscv64|s390x)$"),
 ]
 Platforms = Annotated[tuple[Platform, ...], Meta(min_length=1)]
-Parameter = str | int | float | bool | list[Any] | dict[str, Any] | None
 
 
-class _Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class Component(_Section):
+class Component(Section):
     """Overrides for one component, found or not. Paths are relative to the repository.
 
     args: build arguments; one that no ARG of the Dockerfile declares is left out.
@@ -58,7 +55,7 @@ class Component(_Section):
     timeout: Seconds | None = None
 
 
-class Cache(_Section):
+class Cache(Section):
     """Layers kept in the registry, so that an agent without any need not make all
     anew. repository: below the project's; on ECR its tags are mutable.
     """
@@ -66,7 +63,7 @@ class Cache(_Section):
     repository: Name = "cache"
 
 
-class BuildSecret(_Section):
+class BuildSecret(Section):
     """Where one build secret is: exactly one of file, env and aws.
 
     file: on this machine. env: name of a variable.
@@ -88,7 +85,7 @@ class BuildSecret(_Section):
             raise ValueError("only a build secret of aws has a key")
 
 
-class Build(_Section):
+class Build(Section):
     """jobs: images built at once (default: two more than processors).
 
     platforms: what every image is built for.
@@ -128,37 +125,7 @@ class Scan(Policy):
     checks: str | None = None
 
 
-class Bound(_Section):
-    """A metric's bounds, both inclusive."""
-
-    min: float | None = None
-    max: float | None = None
-
-
-class Pipeline(_Section):
-    """A pipeline and its training test. `train: true` runs it in `ci run --train`."""
-
-    file: str | None = None
-    function: str | None = None
-    train: bool = False
-    parameters: dict[str, Parameter] = {}
-    expect: dict[str, Bound] = {}
-    timeout: Seconds = 3600
-
-
-class Pipelines(_Section):
-    """directory: where pipelines are looked for.
-
-    allow_images: images by digest that no component of this repository makes.
-    """
-
-    directory: str = "pipelines"
-    templates: str = "component_specs"
-    allow_images: list[Annotated[str, Meta(pattern=r"@sha256:[0-9a-f]{64}$")]] = []
-    named: dict[Name, Pipeline] = {}
-
-
-class Branches(_Section):
+class Branches(Section):
     """Keeps what branches and pull requests build apart from what main uses: they
     look for images where main keeps its own, and push below `prefix`, which is
     all that their credentials need allow. main: patterns of branches.
@@ -168,7 +135,7 @@ class Branches(_Section):
     prefix: str = "branches"
 
 
-class Ecr(_Section):
+class Ecr(Section):
     """How a repository is made in ECR; one that is there stays as it is.
 
     Tags are always immutable, and images tagged `release-*` never expire.
@@ -185,7 +152,7 @@ class Ecr(_Section):
     expire_days: Annotated[int, Meta(ge=1)] | None = None
 
 
-class Registry(_Section):
+class Registry(Section):
     """host: `127.0.0.1:5100` or `<account>.dkr.ecr.<region>.amazonaws.com`.
 
     prefix: path before the project's name, as in `prefix/project/component`.
@@ -200,17 +167,7 @@ class Registry(_Section):
     ecr: Ecr = msgspec.field(default_factory=Ecr)
 
 
-class KubeflowServer(_Section):
-    """token_env: name of the environment variable that holds a bearer token."""
-
-    endpoint: str
-    namespace: str | None = None
-    experiment: str = "ci"
-    token_env: str = "KFP_TOKEN"  # noqa: S105 - the name of a variable
-    ca_bundle: str | None = None
-
-
-class PredictionService(_Section):
+class PredictionService(Section):
     """Where servables run. endpoint_url: an AWS stand-in.
 
     url: where the service answers, `{service}` standing for its name; without
@@ -230,7 +187,7 @@ class PredictionService(_Section):
     assign_public_ip: bool = False
 
 
-class Environment(_Section):
+class Environment(Section):
     """A set of endpoints. What is None is embedded, which only `local` may use.
 
     allow_incomplete_scan: go on (loudly) where no vulnerability database can
@@ -243,7 +200,7 @@ class Environment(_Section):
     allow_incomplete_scan: bool = False
 
 
-class Config(_Section):
+class Config(Section):
     """The whole of ci.yaml.
 
     project: the first part of every image's repository; by default the name of

@@ -10,6 +10,7 @@ from typing import Protocol
 from ci_tools.config import Environment
 from ci_tools.documents import Json, Run, Source, Upload
 from ci_tools.errors import ConfigError
+from ci_tools.kubeflow.progress import Watch, nobody
 
 VERSION_NAME_LIMIT = 127  # of the API server, in characters
 PIPELINE_NAME_LIMIT = 128
@@ -39,11 +40,13 @@ class Kubeflow(Protocol):
         job_name: str,
         timeout: float,
         log: Path,
+        watch: Watch = nobody,
     ) -> Run:
         """Run exactly the uploaded version and wait for its end.
 
         timeout: seconds, after which the run is stopped (state TIMEOUT).
         log:     the file that the run's story is written to, as it happens.
+        watch:   is told how far the tasks are.
 
         A failed run is returned, not raised: its state tells. Raises
         ConfigError for wrong parameters, before anything starts, and

@@ -193,3 +193,19 @@ def _how_to_log_in(settings: config.KubeflowServer) -> str:
     return f"Set the environment variable {settings.token_env} to a valid token" + (
         f" for namespace '{settings.namespace}'" if settings.namespace else ""
     )
+
+
+def page(settings: config.KubeflowServer, path: str) -> str:
+    """The address of a page of the user interface."""
+    return f"{settings.endpoint.rstrip('/')}/#/{path}"
+
+
+def identity(answer: Any, field: str) -> str:
+    """An id out of an answer. Raises KubeflowError for an answer without one."""
+    value = getattr(answer, field, None)
+    if not value:
+        raise KubeflowError(
+            f"Kubeflow's answer holds no {field}",
+            "Compare its version with the kfp version in setup.cfg",
+        )
+    return str(value)

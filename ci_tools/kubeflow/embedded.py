@@ -28,6 +28,7 @@ from ci_tools.kubeflow import (
     containers,
     ir,
 )
+from ci_tools.kubeflow.progress import Watch, nobody
 from ci_tools.kubeflow.runlog import RunLog
 
 _NAMESPACE = uuid.UUID("5e0c5a1d-6d0f-4a7e-9a53-0a4f0d3e6c11")  # of our uuid5 ids
@@ -97,6 +98,7 @@ class EmbeddedKubeflow:
         job_name: str,
         timeout: float,
         log: Path,
+        watch: Watch = nobody,  # noqa: ARG002
     ) -> Run:
         """See `Kubeflow.launch`. What runs is the catalogue's copy, not the build's."""
         path = self._version_path(pipeline, upload.version)

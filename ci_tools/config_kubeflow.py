@@ -1,0 +1,49 @@
+"""`pipelines` of `ci.yaml`, and the Kubeflow of an environment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from ci_tools.config_base import Name, Parameter, Seconds, Section
+
+
+class Bound(Section):
+    """A metric's bounds, both inclusive."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Pipeline(Section):
+    """A pipeline and its training test. `train: true` runs it in `ci run --train`."""
+
+    file: str | None = None
+    function: str | None = None
+    train: bool = False
+    parameters: dict[str, Parameter] = {}
+    expect: dict[str, Bound] = {}
+    timeout: Seconds = 3600
+
+
+class Pipelines(Section):
+    """directory: where pipelines are looked for.
+
+    allow_images: images by digest that no component of this repository makes.
+    """
+
+    directory: str = "pipelines"
+    templates: str = "component_specs"
+    allow_images: list[Annotated[str, Meta(pattern=r"@sha256:[0-9a-f]{64}$")]] = []
+    named: dict[Name, Pipeline] = {}
+
+
+class KubeflowServer(Section):
+    """token_env: name of the environment variable that holds a bearer token."""
+
+    endpoint: str
+    namespace: str | None = None
+    experiment: str = "ci"
+    token_env: str = "KFP_TOKEN"  # noqa: S105 - the name of a variable
+    ca_bundle: str | None = None

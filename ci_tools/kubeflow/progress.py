@@ -1,0 +1,27 @@
+"""How far a run is, task by task, for whoever watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+
+class Task(NamedTuple):
+    """One task of a run, as it is now.
+
+    name:    within its pipeline; `dag/task` for one of a nested pipeline or a loop.
+    state:   PENDING, RUNNING, SUCCEEDED, SKIPPED, FAILED or CANCELED; also CACHED.
+    seconds: how long it has run; None before it starts.
+    """
+
+    name: str
+    state: str
+    seconds: float | None = None
+
+
+Watch = Callable[[Sequence[Task]], None]
+"""Is called with all tasks known so far, each time that something changed."""
+
+
+def nobody(_: Sequence[Task]) -> None:
+    """Watches nothing."""
