@@ -13,7 +13,7 @@ from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.components.templates import Template
 from ci_tools.documents import Lock, Pins
-from ci_tools.errors import MissingInputError, WriteError
+from ci_tools.errors import MissingInputError, PinDriftError, TemplateError, WriteError
 
 FILE = "pins.json"
 SPECS = "component_specs"
@@ -22,12 +22,63 @@ SPECS = "component_specs"
 def pin(workspace: Workspace, *, write_sources: bool = False) -> Pins:
     """Write pinned copies of every template below `build/component_specs`.
 
-    write_sources: rewrite the repository's own templates too.
+    write_sources: rewrite the repository's own templates too, all or none.
 
     Reads images.lock.json; writes the copies and pins.json. Raises
     MissingInputError when an image is missing from the lock, TemplateError,
     WriteError; then no copy has changed.
     """
+    templates, references = _wanted(workspace)
+    pinned = {template.path: template.pinned(references) for template in templates}
+    sources = {_source(workspace, path): text.encode() for path, text in pinned.items()}
+    result = Pins(templates=named(templates, references))
+    copy_all(pinned, workspace.config.pipelines.templates, workspace.build / SPECS)
+    if write_sources:
+        storage.rewrite_all({p: data for p, data in sources.items() if p.read_bytes() != data})
+    workspace.write(FILE, result)
+    return result
+
+
+def drift(workspace: Workspace) -> list[str]:
+    """What is pinned otherwise than images.lock.json has it, a sentence each: copies that
+    `pin` made, and the repository's own templates that name digests. Writes nothing.
+
+    Raises MissingInputError, TemplateError.
+    """
+    templates, references = _wanted(workspace)
+    said = [
+        f"{template.path} line {node.line} names {node.image}, the lock {wanted}"
+        for template in templates
+        for node, wanted in template.stale(references)
+    ]
+    copies = workspace.build / SPECS
+    expected = {
+        os.path.relpath(template.path, workspace.config.pipelines.templates): template
+        for template in templates
+    }
+    found = {
+        path.relative_to(copies).as_posix(): path for path in copies.rglob("*") if path.is_file()
+    }
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in expected:
+            said.append(f"{copies / name} is a copy of no template")
+        elif name not in found:
+            said.append(f"{copies / name} is not there")
+        elif found[name].read_bytes() != expected[name].pinned(references).encode():
+            said.append(f"{found[name]} is not what 'pin' makes of {expected[name].path}")
+    return said
+
+
+def raise_drift(said: list[str]) -> None:
+    """Raises PinDriftError when anything has drifted."""
+    if said:
+        raise PinDriftError(
+            "; ".join(said), "Run 'python -m ci pin', with --write for the repository's own"
+        )
+
+
+def _wanted(workspace: Workspace) -> tuple[list[Template], dict[str, str]]:
+    """The templates, and every component's image by the lock."""
     lock = workspace.read(building.FILE, Lock, made_by="build")
     building.raise_failures(lock)
     templates = planning.find_templates(workspace)
@@ -38,14 +89,15 @@ def pin(workspace: Workspace, *, write_sources: bool = False) -> Pins:
             f"{building.FILE} holds no image of {', '.join(missing)}",
             "Run 'python -m ci plan' and 'python -m ci build'",
         )
-    pinned = {template.path: template.pinned(references) for template in templates}
-    result = Pins(templates=named(templates, references))
-    copy_all(pinned, workspace.config.pipelines.templates, workspace.build / SPECS)
-    if write_sources:
-        for path, text in pinned.items():
-            storage.write_bytes(workspace.repository / path, text.encode())
-    workspace.write(FILE, result)
-    return result
+    return templates, references
+
+
+def _source(workspace: Workspace, template: str) -> Path:
+    """The file of a template, where a link leads to. Raises TemplateError for one outside."""
+    path = (workspace.repository / template).resolve()
+    if not path.is_relative_to(workspace.repository.resolve()):
+        raise TemplateError(f"{template} is a link out of the repository", "Put the file there")
+    return path
 
 
 def dry_run(workspace: Workspace) -> list[str]:

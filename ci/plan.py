@@ -201,6 +201,7 @@ def find_templates(workspace: Workspace) -> list[Template]:
         workspace.components,
         workspace.project,
         pipelines.allow_images,
+        templates.aliases(pipelines.images, pipelines.image_patterns, workspace.components),
     )
 
 

@@ -28,14 +28,20 @@ class Pipeline(Section):
 
 
 class Pipelines(Section):
-    """directory: where pipelines are looked for.
+    """directory: where pipelines are looked for: a folder, or several folders and
+    patterns as in .gitignore (`src/**/pipeline.py`).
 
     allow_images: images by digest that no component of this repository makes.
+    images: image as a template has it, to the letter (`${TRAIN_IMAGE}`) -> component.
+    image_patterns: the same for all components, by `{component}`, its name, or
+    `{COMPONENT}`, its name as a variable (TRAIN_GPU): `${REGISTRY}/{component}:${TAG}`.
     """
 
-    directory: str = "pipelines"
+    directory: str | list[str] = "pipelines"
     templates: str = "component_specs"
     allow_images: list[Annotated[str, Meta(pattern=r"@sha256:[0-9a-f]{64}$")]] = []
+    images: dict[str, Name] = {}
+    image_patterns: list[Annotated[str, Meta(pattern=r"\{(component|COMPONENT)\}")]] = []
     named: dict[Name, Pipeline] = {}
 
 

@@ -160,6 +160,11 @@ class CancelledError(CIError):
     summary = "an image was not built because another failed first (--fail-fast)"
 
 
+class PinDriftError(CIError):
+    exit_code = 29
+    summary = "a pinned template names another image than the lock"
+
+
 # 30-39: pipelines --------------------------------------------------------------
 
 

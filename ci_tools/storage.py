@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,25 +22,49 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
     Raises WriteError; the old file, if any, is then untouched.
     """
-    temporary: Path | None = None
+    _replace_all({path: data}, mode)
+
+
+def rewrite_all(files: Mapping[Path, bytes]) -> None:
+    """Give files that are there other bytes, all of them or none; modes stay.
+
+    Raises WriteError; those already written have their old bytes again.
+    """
+    _replace_all(files, None)
+
+
+def _replace_all(files: Mapping[Path, bytes], mode: int | None) -> None:
+    """mode: None for that of the file that is there."""
+    temporaries: dict[Path, Path] = {}
+    done: dict[Path, bytes] = {}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            temporaries[path] = Path(name)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporaries[path].chmod(path.stat().st_mode & 0o7777 if mode is None else mode)
+        for path in files:
+            old = path.read_bytes() if len(files) > 1 else b""
+            temporaries[path].replace(path)
+            del temporaries[path]
+            done[path] = old
+    except BaseException as error:  # not only an OSError: Ctrl-C too
+        if len(files) > 1:
+            for written, old in done.items():
+                written.write_bytes(old)
+        if not isinstance(error, OSError):
+            raise
         raise WriteError(
             f"{path} could not be written ({error.strerror or error})",
             "Free some disk space or mend the permissions, then run the stage again",
         ) from error
     finally:
-        if temporary is not None:  # not only after an OSError: Ctrl-C too
+        for temporary in temporaries.values():
             with contextlib.suppress(OSError):
                 temporary.unlink()
 

@@ -127,10 +127,21 @@ def merge(workspace: Workspace, as_json: bool, locks: tuple[Path, ...]) -> None:
 @cli.command()
 @stage
 @click.option("--write", is_flag=True, help="Pin the repository's own templates too.")
-def pin(workspace: Workspace, as_json: bool, write: bool) -> None:
+@click.option("--check", is_flag=True, help="Only say what is not pinned as the lock has it.")
+def pin(workspace: Workspace, as_json: bool, write: bool, check: bool) -> None:
     """Put the digests into the component templates, all or none."""
     from ci import pin as stage
 
+    if check:
+        if write:
+            raise click.UsageError("--check writes nothing: leave out --write")
+        said = stage.drift(workspace)
+        if as_json:
+            print_json({"drift": said})
+        elif not said:
+            show_lines(["Everything that is pinned is as the lock has it."], as_json)
+        stage.raise_drift(said)
+        return
     if workspace.dry_run:
         show_lines(stage.dry_run(workspace), as_json)
         return

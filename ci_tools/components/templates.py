@@ -12,7 +12,7 @@ import yaml
 
 from ci_tools import yaml_safe
 from ci_tools.components.references import PINNED, component_named, split
-from ci_tools.errors import TemplateError
+from ci_tools.errors import ConfigError, TemplateError
 
 # An anchor or a tag before a scalar is no part of what is replaced.
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
@@ -44,6 +44,17 @@ class Template:
     def components(self) -> list[str]:
         return sorted({component for _, component in self.nodes if component})
 
+    def stale(self, references: Mapping[str, str]) -> list[tuple[ImageNode, str]]:
+        """What of it is pinned, but to another image than `references` has, with that one.
+
+        A component by its name alone is not pinned, and so never stale.
+        """
+        return [
+            (node, references[component])
+            for node, component in self.nodes
+            if component and PINNED.match(node.image) and node.image != references[component]
+        ]
+
     def pinned(self, references: Mapping[str, str]) -> str:
         """The text with every named component replaced by its image reference.
 
@@ -70,10 +81,12 @@ def find(
     components: Collection[str],
     project: str,
     allowed: Collection[str] = (),
+    aliases: Mapping[str, str] | None = None,
 ) -> list[Template]:
     """Every `*.yaml` and `*.yml` among `files` below `directory`, in order of path.
 
     allowed: digest references that no component makes.
+    aliases: what else an image may be, to the letter -> the component that it means.
 
     Raises TemplateError for one that is no component template, or that names
     neither a component nor an allowed image.
@@ -84,7 +97,44 @@ def find(
         for name in sorted(files)
         if name.startswith(prefix) and name.endswith((".yaml", ".yml"))
     ]
-    return [_read(repository, name, components, project, allowed) for name in names]
+    known = aliases or {}
+    return [_read(repository, name, components, project, allowed, known) for name in names]
+
+
+def aliases(
+    images: Mapping[str, str], patterns: Collection[str], components: Collection[str]
+) -> dict[str, str]:
+    """Image as older repositories write it -> component, by `pipelines.images` and
+    `pipelines.image_patterns` of ci.yaml.
+
+    patterns: with `{component}` for a component's name, or `{COMPONENT}` for the same
+    as a variable has it (`train-gpu` is TRAIN_GPU).
+
+    Raises ConfigError for an image that would mean two components, and for a
+    component that is not there.
+    """
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        for name in components:
+            variable = re.sub(r"[^A-Z0-9]+", "_", name.upper())
+            image = pattern.replace("{component}", name).replace("{COMPONENT}", variable)
+            _claim(found, image, name)
+    for image, name in images.items():
+        if name not in components:
+            raise ConfigError(
+                f"pipelines.images says that '{image}' is component '{name}', which is not there",
+                f"Name one of: {', '.join(sorted(components)) or '(there is none)'}",
+            )
+        _claim(found, image, name)
+    return found
+
+
+def _claim(found: dict[str, str], image: str, name: str) -> None:
+    if found.setdefault(image, name) != name:
+        raise ConfigError(
+            f"image '{image}' would be both component '{found[image]}' and '{name}'",
+            "Mend 'pipelines.images' and 'pipelines.image_patterns' in ci.yaml",
+        )
 
 
 def image_nodes(text: str, shown: str) -> list[ImageNode]:
@@ -138,7 +188,12 @@ def _image_node(text: str, mark: int, pair: tuple[yaml.Node, yaml.Node], shown: 
 
 
 def _read(
-    repository: Path, name: str, components: Collection[str], project: str, allowed: Collection[str]
+    repository: Path,
+    name: str,
+    components: Collection[str],
+    project: str,
+    allowed: Collection[str],
+    aliases: Mapping[str, str],
 ) -> Template:
     try:
         text = (repository / name).read_bytes().decode("utf-8")  # keeps CRLF as it is
@@ -146,7 +201,7 @@ def _read(
         raise TemplateError(f"{name} cannot be read ({error})", "Mend the file") from error
     pairs = []
     for node in image_nodes(text, name):
-        component = component_named(node.image, components, project)
+        component = aliases.get(node.image) or component_named(node.image, components, project)
         if component is None and not (PINNED.match(node.image) and node.image in allowed):
             word = split(node.image).path.rpartition("/")[2]
             near = difflib.get_close_matches(word, list(components), n=1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ci_tools.components import templates
 from ci_tools.components.templates import Template
-from ci_tools.errors import TemplateError
+from ci_tools.errors import ConfigError, TemplateError
 
 COMPONENTS = {"train", "evaluate", "a"}
 PINNED = {
@@ -222,3 +222,30 @@ def test_pinning_twice_is_pinning_once(scalar: str, noise: str, newline: str, fl
     once = pinned(text)
     assert once != text
     assert pinned(once) == once
+
+
+def test_aliases_of_all_components() -> None:
+    found = templates.aliases(
+        {"old": "train-gpu"}, ["${R}/{component}", "${{COMPONENT}}"], ["train", "train-gpu"]
+    )
+    assert found == {
+        "old": "train-gpu",
+        "${R}/train": "train",
+        "${R}/train-gpu": "train-gpu",
+        "${TRAIN}": "train",
+        "${TRAIN_GPU}": "train-gpu",
+    }
+
+
+@pytest.mark.parametrize(
+    ("images", "patterns", "components", "words"),
+    [
+        ({"x": "gone"}, [], ["train"], "is component 'gone', which is not there"),
+        ({"${A_B}": "a-b"}, ["${{COMPONENT}}"], ["a-b", "a.b"], "both component 'a-b' and 'a.b'"),
+    ],
+)
+def test_aliases_that_mean_nothing_or_two_things(
+    images: dict[str, str], patterns: list[str], components: list[str], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        templates.aliases(images, patterns, components)
