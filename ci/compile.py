@@ -11,12 +11,15 @@ from ci import build as building
 from ci import pin as pinning
 from ci import plan as planning
 from ci.workspace import Workspace
-from ci_tools.documents import Compiled, CompiledPipeline, Lock
+from ci_tools.documents import Compiled, Lock
 from ci_tools.errors import MissingInputError
 from ci_tools.kubeflow import compiler, ir
+from ci_tools.kubeflow.compiler import Compilation
+from ci_tools.kubeflow.kept import Kept
 
 FILE = "pipelines.json"
 DIRECTORY = "pipelines"
+KEPT = "compiled"  # of this machine, below the home directory
 
 
 def compile_pipelines(workspace: Workspace) -> Compiled:
@@ -57,23 +60,30 @@ def dry_run(workspace: Workspace) -> Compiled:
 
 def _compile(workspace: Workspace, references: dict[str, str], specs: Path, out: Path) -> Compiled:
     settings = workspace.config.pipelines
-    pipelines = compiler.compile_all(
-        workspace.repository, settings, specs, out, os.cpu_count() or 1
+    root = workspace.repository.resolve()
+    compilations = compiler.compile_all(
+        root,
+        workspace.files,
+        settings,
+        specs,
+        out,
+        os.cpu_count() or 1,
+        Kept(workspace.home / KEPT, root, specs.resolve(), write=not workspace.dry_run),
     )
     component_of = {reference: name for name, reference in references.items()}
-    for pipeline in pipelines.values():
-        _prove(pipeline, out.parent, set(references.values()), set(settings.allow_images))
-        pipeline.components = sorted(
-            component_of[image] for image in pipeline.images if image in component_of
+    for one in compilations.values():
+        path = out.parent / one.pipeline.path
+        _prove(one, path, set(references.values()), set(settings.allow_images))
+        one.pipeline.components = sorted(
+            component_of[image] for image in one.pipeline.images if image in component_of
         )
-    return Compiled(pipelines=pipelines)
+    return Compiled(pipelines={name: one.pipeline for name, one in compilations.items()})
 
 
-def _prove(pipeline: CompiledPipeline, build: Path, pinned: set[str], allowed: set[str]) -> None:
+def _prove(one: Compilation, path: Path, pinned: set[str], allowed: set[str]) -> None:
     """An IR that does not pass must not stay where `upload` would find it."""
-    path = build / pipeline.path
     try:
-        ir.prove(ir.load(path), pinned, allowed, pipeline.source)
+        ir.prove_images(one.images, pinned, allowed, one.pipeline.source)
     except Exception:
         path.unlink(missing_ok=True)
         raise

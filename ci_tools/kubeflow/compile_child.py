@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ci_tools.kubeflow.reads import Places, Watch
 from ci_tools.kubeflow.runlog import write_everything_to
 
 # kfp turns these into parts of the IR or of its own behaviour; a build must not
@@ -34,6 +35,7 @@ def compile_files(
     repository: str,
     templates: str,
     specs: str,
+    salt: str,
     jobs: int,
     timeout: float,
 ) -> dict[str, Any]:
@@ -44,9 +46,11 @@ def compile_files(
                pipeline is compiled under its own name.
     templates: directory whose templates are replaced by their pinned copies in
                directory `specs`.
+    salt:      see `reads.Places`.
     timeout:   seconds for one file.
 
-    Returns {file: one of {"pipelines": [{"function", "ir"}]},
+    Returns {file: one of {"pipelines": [{"function", "ir"}], "reads": of `reads.Read`,
+    "why_not": why it must be compiled every time, "" where it need not},
     {"error": sentence, "line": int | None} with the traceback in the log, or
     {"died": exit code, negative for a signal, None when the time ran out}}.
     """
@@ -64,7 +68,8 @@ def compile_files(
             while waiting and len(running) < max(1, jobs):
                 number, it = waiting.pop(0)
                 answer = Path(directory, f"{number}.json")
-                pid = _forked(it["file"], it["functions"], it["log"], repository, answer)
+                places = Places(Path(repository), Path(specs), salt)
+                pid = _forked(it["file"], it["functions"], it["log"], places, answer)
                 running[pid] = (it["file"], answer, time.monotonic() + timeout)
             for pid, (file, answer, deadline) in list(running.items()):
                 ended, status = os.waitpid(pid, os.WNOHANG)
@@ -84,7 +89,7 @@ def compile_files(
     return answers
 
 
-def _forked(file: str, functions: dict[str, str], log: str, repository: str, answer: Path) -> int:
+def _forked(file: str, functions: dict[str, str], log: str, places: Places, answer: Path) -> int:
     """Compile one file in a fork, whose process id is returned."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -94,8 +99,14 @@ def _forked(file: str, functions: dict[str, str], log: str, repository: str, ans
     code = 1
     try:
         write_everything_to(log)
-        sys.path[:0] = [str(Path(file).parent), repository]
-        answer.write_text(json.dumps(_compile_file(file, functions)), encoding="utf-8")
+        watch = Watch(places)
+        watch.start()
+        sys.path[:0] = [str(Path(file).parent), str(places.repository)]
+        result = _compile_file(Path(file), functions, places.repository)
+        result |= {"reads": watch.stop(), "why_not": watch.why_not}
+        if watch.why_not:
+            print(f"compiled every time, for {watch.why_not}")
+        answer.write_text(json.dumps(result), encoding="utf-8")
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -105,12 +116,12 @@ def _forked(file: str, functions: dict[str, str], log: str, repository: str, ans
         os._exit(code)  # the rest of the program belongs to the process forked from
 
 
-def _compile_file(file: str, functions: dict[str, str]) -> dict[str, Any]:
+def _compile_file(file: Path, functions: dict[str, str], repository: Path) -> dict[str, Any]:
     try:
-        return {"pipelines": _compiled(_imported(Path(file)), functions)}
+        return {"pipelines": _compiled(_imported(file, repository), functions)}
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        return {"error": _sentence(error), "line": _line(error, file)}
+        return {"error": _sentence(error), "line": _line(error, str(file))}
 
 
 def redirect_templates(templates: Path, specs: Path) -> None:
@@ -142,7 +153,16 @@ def redirect_templates(templates: Path, specs: Path) -> None:
     load_yaml_utilities.load_component_from_file = load_component_from_file
 
 
-def _imported(file: Path) -> ModuleType:
+def _imported(file: Path, repository: Path) -> ModuleType:
+    """The module of a file: within its package, where it is part of one."""
+    package = file.parent
+    while package != repository and (package / "__init__.py").is_file():
+        package = package.parent
+    name = ".".join(file.relative_to(package).with_suffix("").parts)
+    words = name.split(".")
+    if len(words) > 1 and all(map(str.isidentifier, words)) and words[0] not in sys.modules:
+        sys.path.insert(0, str(package))
+        return importlib.import_module(name)
     # The file's own name, as Python would give it, unless that would hide a
     # library that kfp already loaded (a pipeline called yaml.py).
     name = file.stem if file.stem not in sys.modules else f"pipeline_{file.stem}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,8 +140,16 @@ def executor_images(ir: Ir) -> list[TaskImage]:
 
 
 def prove(ir: Ir, pinned: set[str], allowed: set[str], file: str) -> None:
+    """`prove_images` of all images of a pipeline."""
+    prove_images(executor_images(ir), pinned, allowed, file)
+
+
+def prove_images(
+    images: Sequence[TaskImage], pinned: set[str], allowed: set[str], file: str
+) -> None:
     """Every image is exactly one of the lock or of the allow list, by digest.
 
+    images:          of a pipeline, as `executor_images` tells them.
     pinned, allowed: references `repository@sha256:<64 hex>`.
     file:            how errors name the IR.
 
@@ -149,7 +157,7 @@ def prove(ir: Ir, pinned: set[str], allowed: set[str], file: str) -> None:
     unexpanded `${VARIABLE}`, a run-time placeholder, another build's digest.
     """
     good = {reference for reference in pinned | allowed if _PINNED.fullmatch(reference)}
-    bad = [found for found in executor_images(ir) if found.image not in good]
+    bad = [found for found in images if found.image not in good]
     if not bad:
         return
     sentences = "; ".join(

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ci_tools import config
+from ci_tools import config, git
 from ci_tools.documents import CompiledPipeline
 from ci_tools.errors import CompileError, ConfigError
-from ci_tools.kubeflow import compiler, ir
+from ci_tools.kubeflow import compiler, ir, pipeline_files
+from ci_tools.kubeflow.kept import Kept
 
 PINNED = "registry.example/demo/train@sha256:" + "a" * 64
 TEMPLATE = """\
@@ -53,15 +54,18 @@ def write(path: Path, text: str) -> None:
 
 
 def compile_all(
-    repository: Path, settings: config.Pipelines | None = None
+    repository: Path, settings: config.Pipelines | None = None, kept: Kept | None = None
 ) -> dict[str, CompiledPipeline]:
-    return compiler.compile_all(
+    found = compiler.compile_all(
         repository,
+        git.files(repository),
         settings or config.Pipelines(),
         repository / "build/component_specs",
         repository / "build/pipelines",
         jobs=2,
+        kept=kept,
     )
+    return {name: it.pipeline for name, it in found.items()}
 
 
 def test_pinned_copies_are_compiled_as_kfp_compiles_them(repository: Path) -> None:
@@ -180,7 +184,7 @@ def test_git_ignored_files_are_left_out(repository: Path) -> None:
     write(repository / "pipelines/scratch/x.py", "raise RuntimeError\n")
     write(repository / "pipelines/nested/ü é.py", "")
     subprocess.run(["git", "init", "-q"], cwd=repository, check=True)
-    assert compiler.discover(repository, "pipelines") == [
+    assert pipeline_files.discover(git.files(repository), "pipelines") == [
         "pipelines/nested/ü é.py",
         "pipelines/training.py",
     ]
@@ -248,3 +252,48 @@ def test_a_users_kfp_context_and_switches_do_not_leak(
     )
     compile_all(repository)
     assert (repository / "build/pipelines/training.yaml").read_bytes() == before
+
+
+def test_packages_with_relative_imports_and_any_layout(repository: Path) -> None:
+    flow = PIPELINE.replace('"training"', '"flow"').replace("training(rows", "flow(rows")
+    write(repository / "src/project/__init__.py", "")
+    write(repository / "src/project/names.py", "ROWS = 5\n")
+    write(repository / "src/project/flows/__init__.py", "raise_nothing = True\n")
+    write(
+        repository / "src/project/flows/pipeline.py",
+        "from ..names import ROWS\nfrom . import raise_nothing\n"
+        + flow.replace("rows: int = 3", "rows: int = ROWS"),
+    )
+    write(repository / "src/project/flows/other.py", "raise RuntimeError('not asked for')\n")
+    settings = config.Pipelines(directory=["pipelines", "src/**/pipeline.py"])
+    compiled = compile_all(repository, settings)
+    assert {name: it.parameters for name, it in compiled.items()} == {
+        "flow": {"rows": 5},
+        "training": {"rows": 3},
+    }
+    assert compiled["flow"].source == "src/project/flows/pipeline.py"
+
+
+def test_a_package_called_like_a_library_hides_nothing(repository: Path) -> None:
+    write(repository / "yaml/__init__.py", "raise RuntimeError('ours')\n")
+    write(repository / "yaml/flow.py", PIPELINE.replace('"training"', '"flow"'))
+    assert sorted(compile_all(repository, config.Pipelines(directory="yaml"))) == ["flow"]
+
+
+@pytest.mark.parametrize(
+    ("places", "found"),
+    [
+        ("a", ["a/b/y.py", "a/x.py"]),
+        (["a/b", "c"], ["a/b/y.py", "c/z.py"]),
+        ("./a/", ["a/b/y.py", "a/x.py"]),
+        (["*/z.py"], ["c/z.py"]),
+        (".", ["a/b/y.py", "a/x.py", "c/z.py", "top.py"]),
+        ("absent", []),
+        ("../a", []),
+    ],
+)
+def test_where_pipelines_are_looked_for(places: str | list[str], found: list[str]) -> None:
+    files = ["a/x.py", "a/b/y.py", "a/_w.py", "a/.h/v.py", "c/z.py", "top.py", "a/n.txt", "ab/c.py"]
+    if places == ".":
+        found = sorted([*found, "ab/c.py"])
+    assert pipeline_files.discover(files, places) == found
