@@ -151,10 +151,15 @@ def pin(workspace: Workspace, as_json: bool, write: bool, check: bool) -> None:
 
 @cli.command(name="compile")
 @stage
-def compile_(workspace: Workspace, as_json: bool) -> None:
+@click.option("--pin", "pins", is_flag=True, help="Pin first, instead of reading what 'pin' left.")
+def compile_(workspace: Workspace, as_json: bool, pins: bool) -> None:
     """Compile the pipelines and prove that they name only digests."""
     from ci import compile as stage
 
+    if pins and not workspace.dry_run:
+        from ci import pin as pinning
+
+        pinning.pin(workspace)
     compiled = (stage.dry_run if workspace.dry_run else stage.compile_pipelines)(workspace)
     lines = [f"{name}  {p.sha256[:12]}  {p.source}" for name, p in compiled.pipelines.items()]
     show(compiled, lines, as_json)
