@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from ci import build as building
@@ -12,7 +13,7 @@ from ci import pin as pinning
 from ci import plan as planning
 from ci.workspace import Workspace
 from ci_tools.documents import Compiled, Lock
-from ci_tools.errors import MissingInputError
+from ci_tools.errors import MissingInputError, UnpinnedImageError
 from ci_tools.kubeflow import compiler, ir
 from ci_tools.kubeflow.compiler import Compilation
 from ci_tools.kubeflow.kept import Kept
@@ -71,19 +72,27 @@ def _compile(workspace: Workspace, references: dict[str, str], specs: Path, out:
         Kept(workspace.home / KEPT, root, specs.resolve(), write=not workspace.dry_run),
     )
     component_of = {reference: name for name, reference in references.items()}
+    _prove(compilations, out.parent, set(references.values()), set(settings.allow_images))
     for one in compilations.values():
-        path = out.parent / one.pipeline.path
-        _prove(one, path, set(references.values()), set(settings.allow_images))
         one.pipeline.components = sorted(
             component_of[image] for image in one.pipeline.images if image in component_of
         )
     return Compiled(pipelines={name: one.pipeline for name, one in compilations.items()})
 
 
-def _prove(one: Compilation, path: Path, pinned: set[str], allowed: set[str]) -> None:
-    """An IR that does not pass must not stay where `upload` would find it."""
-    try:
-        ir.prove_images(one.images, pinned, allowed, one.pipeline.source)
-    except Exception:
-        path.unlink(missing_ok=True)
-        raise
+def _prove(
+    compilations: Mapping[str, Compilation], build: Path, pinned: set[str], allowed: set[str]
+) -> None:
+    """An IR that does not pass must not stay where `upload` would find it.
+
+    Raises UnpinnedImageError naming what is wrong with all of them.
+    """
+    wrong: list[UnpinnedImageError] = []
+    for one in compilations.values():
+        try:
+            ir.prove_images(one.images, pinned, allowed, one.pipeline.source)
+        except UnpinnedImageError as error:
+            (build / one.pipeline.path).unlink(missing_ok=True)
+            wrong.append(error)
+    if wrong:
+        raise UnpinnedImageError("; ".join(error.what for error in wrong), wrong[0].todo)
