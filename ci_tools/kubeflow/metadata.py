@@ -14,9 +14,10 @@ from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from ci_tools.documents import Artifact, Json, JsonValue
-from ci_tools.kubeflow import metadata_store, results
+from ci_tools.kubeflow import metadata_record, metadata_store, results
 from ci_tools.kubeflow.ir import Ir
-from ci_tools.kubeflow.metadata_store import DAG, Execution, NoMetadata, Produced, Record
+from ci_tools.kubeflow.metadata_record import DAG, Execution, Produced, Record
+from ci_tools.kubeflow.metadata_store import NoMetadata
 from ci_tools.kubeflow.raw import Connection
 
 _METRICS = "system.Metrics"
@@ -76,6 +77,7 @@ def _outcome(tree: _Tree, one: Ir) -> Outcome:
     numbers: list[tuple[str, str, float]] = []
     left_out: list[str] = []
     for step, _ in tree.steps():
+        left_out += [f"{step.task}.{name}: the store holds it no more" for name in tree.lost(step)]
         for it in tree.produced(step) if step.succeeded else ():
             if it.name == _LOG:
                 continue
@@ -86,7 +88,7 @@ def _outcome(tree: _Tree, one: Ir) -> Outcome:
                     if isinstance(value, float) and results.is_number(value):
                         numbers.append((step.task, key, value))
                     elif isinstance(value, (int, float)):
-                        shown = metadata_store.as_json(value)
+                        shown = metadata_record.as_json(value)
                         left_out.append(f"{name}: {key} is {shown}, {_no_bound(value)}")
             elif it.type in _CURVES:
                 left_out.append(f"{name}: {it.type} holds curves and tables, no single numbers")
@@ -101,9 +103,9 @@ def _outcome(tree: _Tree, one: Ir) -> Outcome:
             left_out.append(f"output '{name}': {error}")
             continue
         if isinstance(value, float) and not results.is_number(value):
-            left_out.append(f"output '{name}' is {metadata_store.as_json(value)}, no number")
+            left_out.append(f"output '{name}' is {metadata_record.as_json(value)}, no number")
         whole = kind != "NUMBER_DOUBLE" or not results.is_number(value)
-        outputs[name] = metadata_store.as_json(value) if whole else value
+        outputs[name] = metadata_record.as_json(value) if whole else value
     for name, _ in returned.names("artifacts"):
         try:
             found = returned.artifacts(name)
@@ -162,6 +164,7 @@ class _Tree:
         for it in latest.values():
             if it.parent:
                 self._children.setdefault(it.parent, []).append(it)
+        self._lost = record.lost
         self._produced: dict[int, list[Produced]] = {}
         for output in record.produced:
             self._produced.setdefault(output.execution, []).append(output)
@@ -196,6 +199,9 @@ class _Tree:
 
     def produced(self, step: Execution) -> list[Produced]:
         return self._produced.get(step.id, [])
+
+    def lost(self, step: Execution) -> list[str]:
+        return [name for execution, name in self._lost if execution == step.id]
 
 
 class _Missing(Exception):

@@ -15,18 +15,15 @@ Verified for Kubeflow Pipelines 2.17, which runs ML Metadata 1.14.0.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any
 
-from ci_tools.documents import Json, JsonValue
 from ci_tools.errors import CredentialsError, KubeflowError
-from ci_tools.kubeflow import api, grpc_web
+from ci_tools.kubeflow import api, grpc_web, metadata_record
 from ci_tools.kubeflow import metadata_messages as messages
+from ci_tools.kubeflow.metadata_record import Record
 from ci_tools.kubeflow.raw import Answer, Connection, is_page
 
-DAG = "system.DAGExecution"
 _PAGE = 100  # what the store gives at most, see ListOperationOptions
 _MOST = 20_000  # executions of one run; a loop of that size is nobody's training test
 _AWAY = frozenset({429, 502, 503, 504})
@@ -35,61 +32,10 @@ _ROUTE = (
     "or ask who runs it for the route /ml_metadata to the store"
 )
 _LOGIN = frozenset({301, 302, 303, 307, 308, 401, 403})
-_EXACT = 2**53  # above it a double does not tell one whole number from the next
 
 
 class NoMetadata(KubeflowError):
     """What a run gave cannot be read. Its sentence says why, for unmet bounds."""
-
-
-class Execution(NamedTuple):
-    """One thing that ran, or was to run.
-
-    task:       its name in its dag, "" for the run's root.
-    kind:       `system.DAGExecution`, `system.ContainerExecution`, an importer's.
-    parent:     id of the dag it is in, 0 for the root.
-    state:      COMPLETE, CACHED, CANCELED (its condition was false), FAILED, or
-                "" for one that did not end.
-    iteration:  which round of a loop it is, None outside.
-    iterations: how many rounds a loop has, None for what is none.
-    pod:        the pod that ran it last, "" before one did; with its namespace.
-    created:    YYYY-MM-DD, UTC.
-    """
-
-    id: int
-    task: str
-    kind: str = "system.ContainerExecution"
-    parent: int = 0
-    state: str = "COMPLETE"
-    iteration: int | None = None
-    iterations: int | None = None
-    outputs: Json = {}
-    pod: str = ""
-    namespace: str = ""
-    created: str = ""
-
-    @property
-    def succeeded(self) -> bool:
-        return self.state in ("COMPLETE", "CACHED")
-
-
-class Produced(NamedTuple):
-    """One artefact that an execution gave, or took from the cache.
-
-    type: `system.Model` and the like. properties: its metadata; a truth value
-    of a step is 0 or 1 here, every number of a step a float.
-    """
-
-    execution: int
-    name: str
-    uri: str
-    type: str
-    properties: Json = {}
-
-
-class Record(NamedTuple):
-    executions: Sequence[Execution]
-    produced: Sequence[Produced]
 
 
 def read(connection: Connection, run_id: str, *, patience: float = 30.0) -> Record:
@@ -108,7 +54,7 @@ def read(connection: Connection, run_id: str, *, patience: float = 30.0) -> Reco
             f"Kubeflow's metadata store holds nothing of run {run_id}",
             "See on the run's page whether its first task, 'root-driver', could reach the store",
         )
-    executions = [_execution(it) for it in store.executions(answer.context.id)]
+    executions = [metadata_record.execution(it) for it in store.executions(answer.context.id)]
     events = [
         event
         for some in _batches([it.id for it in executions])
@@ -122,12 +68,16 @@ def read(connection: Connection, run_id: str, *, patience: float = 30.0) -> Reco
         for some in _batches(wanted)
         for artifact in store.ask("GetArtifactsByID", artifact_ids=some).artifacts
     }
-    produced = [
-        _produced(event, artifacts[event.artifact_id])
-        for event in events
-        if event.artifact_id in artifacts
-    ]
-    return Record(executions, produced)
+    known = [it for it in events if it.artifact_id in artifacts]
+    return Record(
+        executions,
+        [metadata_record.produced(it, artifacts[it.artifact_id]) for it in known],
+        [
+            (it.execution_id, metadata_record.name(it))
+            for it in events
+            if it.artifact_id not in artifacts
+        ],
+    )
 
 
 class _Away(Exception):
@@ -206,7 +156,8 @@ class _Store:
 
     def _answer(self, path: str, body: bytes) -> Answer:
         """From the first place that is the store's; that one is asked from then on."""
-        nowhere = NoMetadata("Kubeflow's metadata store is not served anywhere", _ROUTE)
+        refused: list[NoMetadata] = []
+        absent: list[NoMetadata] = []
         for origin in self._origins:
             try:
                 answer = self._connection.raw(
@@ -215,105 +166,22 @@ class _Store:
             except api.Away as error:
                 raise _Away(_unread(error.what)) from error
             except (KubeflowError, CredentialsError) as error:
-                # Also a web page where the store is not: its status is good, and a login's.
-                nowhere = NoMetadata(
-                    f"Kubeflow's metadata store cannot be read ({error.what})", error.todo
-                )
+                # A refusal, which may be of what is there in the store's place: so go on.
+                why = f"Kubeflow's metadata store cannot be read ({error.what})"
+                refused.append(NoMetadata(why, error.todo))
                 continue
             if answer.status not in (404, 405) and not is_page(answer):
                 self._origins = [origin]
                 return answer
             shown = "a web page" if is_page(answer) else "nothing"
-            nowhere = NoMetadata(
-                "Kubeflow's metadata store is not served at this endpoint: "
-                f"/ml_metadata shows {shown} ({answer.status})",
-                _ROUTE,
+            absent.append(
+                NoMetadata(
+                    "Kubeflow's metadata store is not served at this endpoint: "
+                    f"/ml_metadata shows {shown} ({answer.status})",
+                    _ROUTE,
+                )
             )
-        raise nowhere
-
-
-def _execution(message: Any) -> Execution:
-    values = _properties(message)
-    return Execution(
-        id=message.id,
-        task=_text(values.get("task_name")) or _text(values.get("display_name")),
-        kind=message.type,
-        parent=_whole(values.get("parent_dag_id")) or 0,
-        state=messages.STATES.get(message.last_known_state, ""),
-        iteration=_whole(values.get("iteration_index")),
-        iterations=_whole(values.get("iteration_count")),
-        outputs=_mapping(values.get("outputs")),
-        pod=_text(values.get("pod_name")),
-        namespace=_text(values.get("namespace")),
-        created=_day(message.create_time_since_epoch),
-    )
-
-
-def _day(milliseconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%d")
-    except (ValueError, OverflowError, OSError):
-        return ""
-
-
-def _produced(event: Any, artifact: Any) -> Produced:
-    return Produced(
-        execution=event.execution_id,
-        name=next((step.key for step in event.path.steps), ""),
-        uri=artifact.uri,
-        type=artifact.type,
-        properties=_properties(artifact),
-    )
-
-
-def _properties(message: Any) -> Json:
-    return {entry.key: _value(entry.value) for entry in message.custom_properties}
-
-
-def _value(value: Any) -> JsonValue:
-    """An ML Metadata value as plain data, None for a kind that is not read."""
-    kind = value.WhichOneof("value")
-    if kind == "struct_value":
-        return {key: _plain(it) for key, it in value.struct_value.fields.items()}
-    return None if kind is None else getattr(value, kind)
-
-
-def _plain(value: Any) -> JsonValue:
-    """A value of google.protobuf.Struct, whose depth protobuf bounds when it reads."""
-    kind = value.WhichOneof("kind")
-    if kind == "struct_value":
-        return {key: _plain(it) for key, it in value.struct_value.fields.items()}
-    if kind == "list_value":
-        return [_plain(it) for it in value.list_value.values]
-    return None if kind in (None, "null_value") else getattr(value, kind)
-
-
-def as_json(value: JsonValue) -> JsonValue:
-    """A value as protobuf's JSON form has it: 3 for 3.0, and "NaN" as a word."""
-    if isinstance(value, dict):
-        return {key: as_json(it) for key, it in value.items()}
-    if isinstance(value, list):
-        return [as_json(it) for it in value]
-    if isinstance(value, float):
-        if math.isnan(value):
-            return "NaN"
-        if math.isinf(value):
-            return "Infinity" if value > 0 else "-Infinity"
-        if value.is_integer() and abs(value) <= _EXACT:
-            return int(value)
-    return value
-
-
-def _text(value: JsonValue) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _whole(value: JsonValue) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _mapping(value: JsonValue) -> Json:
-    return value if isinstance(value, dict) else {}
+        raise (refused + absent)[0]
 
 
 def _batches(ids: Sequence[int]) -> Iterable[Sequence[int]]:

@@ -39,6 +39,7 @@ _TAIL = 4 * 1024 * 1024  # bytes of a log that are looked at
 _SAID = 300  # characters of the server's words
 _POD = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")  # RFC 1123, as Kubernetes names are
 _NODE = re.compile(r"(?P<workflow>[a-z0-9][a-z0-9.-]{0,200})-(?P<hash>[0-9]{1,10})")
+_UNKNOWN = "404"
 _STORES = {"minio": "minio", "s3": "s3", "gs": "gcs"}
 # Colours and the like: CSI, OSC (with what it sets), and two-character escapes.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\^_]")
@@ -115,7 +116,8 @@ def _log(connection: Connection, run_id: str, pod: Pod, namespace: str, lines: i
         if text is not None:
             end = _end(text, lines)
             return TaskLog(task, end, "" if end else f"the log of pod {pod.name} is empty")
-        trouble = trouble or why  # the user interface's own words come first
+        if trouble in ("", _UNKNOWN):  # what knows the address has more to say
+            trouble = why
     kept = f"; a copy is at {harmless(pod.log)}" if pod.log else ""
     return TaskLog(task, "", f"the log of pod {pod.name} cannot be had ({trouble}){kept}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -20,10 +21,10 @@ def numbered(named: Iterable[tuple[str, Item]]) -> Iterator[tuple[str, Item]]:
 
 def metrics(found: list[tuple[str, str, float]]) -> dict[str, float]:
     """Metrics of (task, name, value) by name, or `task.name` where several report the same one."""
-    names = [name for _, name, _ in found]
+    reports = Counter(name for _, name, _ in found)
     named: dict[str, float] = {}
     for task, name, value in found:
-        key = name if names.count(name) == 1 else f"{task}.{name}"
+        key = name if reports[name] == 1 else f"{task}.{name}"
         number = 2
         while key in named:
             key, number = f"{task}.{name}-{number}", number + 1

@@ -233,6 +233,20 @@ def test_refused_credentials_are_said(fake: FakeMetadata, status: int) -> None:
         read(fake)
 
 
+def test_a_refusal_is_told_rather_than_what_came_after_it(fake: FakeMetadata) -> None:
+    """As a connection tells it that raises for 403; below the endpoint there is nothing."""
+
+    class Strict(Wire):
+        def raw(self, method: str, path: str, *, origin: bool = False, **more: Any) -> Plain:
+            if origin:
+                raise CredentialsError("Kubeflow refuses these credentials (403)", "Log in")
+            return super().raw(method, path, origin=origin, **more)
+
+    fake.prefix = "/elsewhere"
+    with pytest.raises(NoMetadata, match="refuses these credentials \\(403\\)"):
+        metadata.outcome(Strict(fake.endpoint), RUN, spec({}), patience=0)
+
+
 def test_a_login_page_is_no_answer(fake: FakeMetadata) -> None:
     fake.answers = [(200, {"Content-Type": "text/html; charset=utf-8"}, b"<form>")] * 2
     with pytest.raises(NoMetadata, match="a web page"):
@@ -390,6 +404,14 @@ def test_what_a_task_took_is_not_what_it_gave(fake: FakeMetadata) -> None:
     outcome = read(fake)
     assert list(outcome.artifacts) == ["train.m"]
     assert outcome.metrics == {"auc": 0.8}
+
+
+def test_an_artefact_that_is_deleted_is_said(fake: FakeMetadata) -> None:
+    root = fake.run(RUN)
+    fake.artifacts.pop(fake.artifact(fake.execution(RUN, "train", root), "m", "system.Metrics"))
+    outcome = read(fake)
+    assert outcome.artifacts == {}
+    assert outcome.left_out == ["train.m: the store holds it no more"]
 
 
 def test_a_failed_task_gives_nothing_but_its_pod(fake: FakeMetadata) -> None:
