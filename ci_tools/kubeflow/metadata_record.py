@@ -75,7 +75,7 @@ def execution(message: Any) -> Execution:
     values = _properties(message)
     return Execution(
         id=message.id,
-        task=_text(values.get("task_name")) or _text(values.get("display_name")),
+        task=_text(values.get("task_name")),
         kind=message.type,
         parent=_whole(values.get("parent_dag_id")) or 0,
         state=messages.STATES.get(message.last_known_state, ""),

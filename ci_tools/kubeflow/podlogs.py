@@ -39,7 +39,7 @@ _TAIL = 4 * 1024 * 1024  # bytes of a log that are looked at
 _SAID = 300  # characters of the server's words
 _POD = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")  # RFC 1123, as Kubernetes names are
 _NODE = re.compile(r"(?P<workflow>[a-z0-9][a-z0-9.-]{0,200})-(?P<hash>[0-9]{1,10})")
-_UNKNOWN = "404"
+_UNKNOWN = "404: nothing is there"
 _STORES = {"minio": "minio", "s3": "s3", "gs": "gcs"}
 # Colours and the like: CSI, OSC (with what it sets), and two-character escapes.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\^_]")
@@ -147,6 +147,8 @@ def _ask(connection: Connection, path: str) -> tuple[bytes | None, str]:
     if answer.status != 200:
         # The user interface's words are called HTML and are none; a proxy's are.
         said = "" if answer.body.lstrip()[:1] == b"<" else _said(answer.body)
+        if answer.status == 404 and not said:
+            return None, _UNKNOWN
         return None, f"{answer.status}{': ' + said if said else ''}"
     if is_page(answer):
         return None, "a web page came instead"

@@ -113,7 +113,7 @@ def test_the_launchers_copy_is_the_last_resort(fake: FakeMetadata) -> None:
             "500: Could not get main container logs: Error: gone",
         ),
         ((403, "text/html; charset=utf-8", b"Access denied to namespace"), "403: Access denied"),
-        ((404, "text/html", b"<!DOCTYPE html><pre>Cannot GET</pre>"), "(404)"),
+        ((404, "text/html", b"<!DOCTYPE html><pre>Cannot GET</pre>"), "(404: nothing is there)"),
         ((302, "", b""), "(302)"),
         ((200, "text/html", b"<form>"), "a web page came instead"),
         ((500, "", b"\x1b[31m" + b"x" * 5000 + b"\n\n"), "500: xxx"),
