@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+from ci_tools.kubeflow.results import is_number, metrics, numbered
 
 
 class Failure(NamedTuple):
@@ -53,7 +53,7 @@ class Recorder:
                         self.metrics += [
                             (self.task, key, float(number))
                             for key, number in artifact.metadata.items()
-                            if _is_number(number)
+                            if is_number(number)
                         ]
 
     def message(self, error: Exception) -> str:
@@ -80,33 +80,10 @@ class Recorder:
                 plain[name] = value
         return {
             "outputs": plain,
-            "artifacts": dict(_numbered(named)),
-            "metrics": _metrics(self.metrics)
-            | {name: float(value) for name, value in plain.items() if _is_number(value)},
+            "artifacts": {
+                name: {"path": artifact.uri, "type": artifact.schema_title}
+                for name, artifact in numbered(named)
+            },
+            "metrics": metrics(self.metrics)
+            | {name: float(value) for name, value in plain.items() if is_number(value)},
         }
-
-
-def _numbered(named: list[tuple[str, Any]]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Artefacts by name; those of a loop's iterations are told apart by a number."""
-    seen: dict[str, int] = {}
-    for name, artifact in named:
-        seen[name] = seen.get(name, 0) + 1
-        number = f"-{seen[name]}" if seen[name] > 1 else ""
-        yield f"{name}{number}", {"path": artifact.uri, "type": artifact.schema_title}
-
-
-def _metrics(found: list[tuple[str, str, float]]) -> dict[str, float]:
-    """Metrics by their own name, or `task.name` where several report the same one."""
-    names = [name for _, name, _ in found]
-    metrics: dict[str, float] = {}
-    for task, name, value in found:
-        key = name if names.count(name) == 1 else f"{task}.{name}"
-        number = 2
-        while key in metrics:
-            key, number = f"{task}.{name}-{number}", number + 1
-        metrics[key] = value
-    return metrics
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

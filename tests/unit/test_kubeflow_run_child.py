@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ci_tools.kubeflow import recorder, run_child
+from ci_tools.kubeflow import recorder, results, run_child
 from ci_tools.kubeflow.containers import _lines
 
 
@@ -56,7 +56,7 @@ def test_another_kfp_is_refused(other: Any) -> None:
 
 def test_metrics_of_one_name_are_told_apart() -> None:
     found = [("a", "auc", 0.5), ("b", "auc", 0.6), ("b", "auc", 0.7), ("b", "loss", 1.0)]
-    assert recorder._metrics(found) == {"a.auc": 0.5, "b.auc": 0.6, "b.auc-2": 0.7, "loss": 1.0}
+    assert results.metrics(found) == {"a.auc": 0.5, "b.auc": 0.6, "b.auc-2": 0.7, "loss": 1.0}
 
 
 def test_failures_are_told_by_task() -> None:
