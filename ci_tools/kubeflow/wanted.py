@@ -90,7 +90,7 @@ def fitted(value: str) -> str:
     readable = re.sub(r"[^ -~]", "-", value)
     if readable == value and len(value) <= TAG_LIMIT:
         return value
-    digest = hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{readable[: TAG_LIMIT - 9]}-{digest}"
 
 

@@ -82,8 +82,14 @@ def fake() -> Iterator[FakeKubeflow]:
 
 
 @pytest.fixture
-def name() -> str:
-    return f"demo-{uuid.uuid4().hex[:8]}"
+def name(fake: FakeKubeflow) -> Iterator[str]:
+    name = f"demo-{uuid.uuid4().hex[:8]}"
+    yield name
+    if REAL:
+        inventory = client(fake).inventory()
+        for known in inventory.pipelines():
+            if known.name == name:
+                inventory.delete(known)
 
 
 def client(fake: FakeKubeflow, **keywords: Any) -> KubeflowServer:
