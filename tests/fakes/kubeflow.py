@@ -275,7 +275,7 @@ def _fits(predicate: dict[str, Any], item: dict[str, Any]) -> bool:
     value = item.get(key) or item["display_name"]
     text = predicate.get("string_value", predicate.get("stringValue"))
     match predicate["operation"]:
-        case "EQUALS":
+        case "EQUALS" | 1:  # the SDK sends the number
             return bool(value == text)
         case "IS_SUBSTRING":
             return text in value
