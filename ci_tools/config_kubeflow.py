@@ -56,7 +56,8 @@ class KubeflowServer(Section):
     shared: pipelines are put in no namespace, where all users see them; runs
     and schedules stay in `namespace`.
     allow_floating_schedules: upload a new version although a schedule that names
-    none would run it from then on (loudly).
+    none would run it from then on (loudly). Only the latest version then counts
+    as unchanged.
     """
 
     endpoint: str

@@ -94,7 +94,7 @@ class Catalogue:
     def pipelines(self) -> list[Known]:
         """See `Inventory.pipelines`."""
         found = []
-        for directory in sorted(self._directory.glob("*/")):
+        for directory in sorted(self._directory.glob("[!.]*/")):
             if versions := self._versions(directory.name):
                 found.append(Known(_id(directory.name), directory.name, _mark(versions)))
         return found

@@ -44,9 +44,7 @@ class ServerInventory:
 
     def latest(self, pipeline_id: str) -> KnownVersion | None:
         """See `Inventory.latest`."""
-        listing = self._api.pipelines.pipeline_service_list_pipeline_versions_with_http_info
-        page = self._api.ask(listing, pipeline_id, page_size=1, sort_by="created_at desc")
-        for it in page.pipeline_versions or []:
+        for it in self.newest(pipeline_id):
             return KnownVersion(
                 version_id=str(it.pipeline_version_id),
                 name=str(it.name or it.display_name),
@@ -54,6 +52,12 @@ class ServerInventory:
                 created=_time(it.created_at),
             )
         return None
+
+    def newest(self, pipeline_id: str) -> list[Any]:
+        """The version that was created last, as the server tells it; none or one."""
+        listing = self._api.pipelines.pipeline_service_list_pipeline_versions_with_http_info
+        page = self._api.ask(listing, pipeline_id, page_size=1, sort_by="created_at desc")
+        return list(page.pipeline_versions or [])
 
     def schedules(self) -> list[Schedule]:
         """See `Inventory.schedules`. Those of our namespace, also for shared pipelines."""

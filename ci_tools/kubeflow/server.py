@@ -56,6 +56,8 @@ class KubeflowServer:
 
     def upload_all(self, wanted: Sequence[Wanted]) -> list[Upload]:
         """See `Kubeflow.upload_all`."""
+        if not wanted:
+            return []
         return Versions(self._settings, self._api).upload_all(wanted)
 
     def inventory(self) -> ServerInventory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -76,13 +76,22 @@ class Versions:
         return one
 
     def _found(self, task: _Task) -> _Task:
-        """With the version that is this very pipeline: of the wanted name, else the newest."""
+        """With the version that is this very pipeline: of the wanted name, else the newest.
+
+        Where schedules may follow the latest version, only that one counts: after
+        a revert they would else go on with what was reverted.
+        """
         if task.known is None:
             return task
         ending, wanted = names.ending(task.wanted.sha256), task.wanted
         some = {"key": "name", "operation": "IS_SUBSTRING", "string_value": ending}
+        versions: Iterable[Any]
+        if self._settings.allow_floating_schedules and not _apart(wanted):
+            versions = self._inventory.newest(task.known.pipeline_id)
+        else:
+            versions = self._versions(task.known.pipeline_id, some)
         equal = None
-        for version in self._versions(task.known.pipeline_id, some):
+        for version in versions:
             # The name says so; the spec, which comes with the listing, proves it.
             if _name(version).endswith(ending) and _is(version, wanted.sha256):
                 if _name(version) == wanted.version:
@@ -189,7 +198,7 @@ class Versions:
             "Commit the change, so that it gets a version name of its own",
         )
 
-    def _versions(self, pipeline_id: str, predicate: dict[str, Any]) -> Any:
+    def _versions(self, pipeline_id: str, predicate: dict[str, Any]) -> Iterable[Any]:
         """Those of a pipeline, newest first."""
         return self._api.pages(
             self._api.pipelines.pipeline_service_list_pipeline_versions_with_http_info,

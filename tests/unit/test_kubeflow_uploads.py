@@ -231,9 +231,10 @@ def test_pipelines_are_found_on_any_page(server: Server) -> None:
 
 
 def test_builds_of_one_commit_at_once(server: Server) -> None:
-    asked = server.wanted()
+    client = server.client()
+    client.inventory()  # logs in
     with ThreadPoolExecutor(6) as pool:
-        done = list(pool.map(lambda client: client.upload(asked), [server.client()] * 6))
+        done = list(pool.map(client.upload, [server.wanted()] * 6))
     assert len({(it.pipeline_id, it.version_id) for it in done}) == 1
     assert sum(it.created for it in done) == 1
 
@@ -314,6 +315,25 @@ def test_a_schedule_may_float_where_the_settings_say_so(server: Server) -> None:
     settings = {"allow_floating_schedules": True}
     assert server.upload(command="false", settings=settings).followed_by == ["nightly"]
     assert server.upload("c2", "false", settings=settings).followed_by == []
+
+
+@scripted
+def test_what_follows_the_latest_version_follows_a_revert(server: Server) -> None:
+    first = server.upload("c1", "true")
+    server.fake.schedule("nightly", first.pipeline_id)
+    settings = {"allow_floating_schedules": True}
+    server.upload("c2", "false", settings=settings)
+    reverted = server.upload("c3", "true", settings=settings)
+    assert (reverted.created, reverted.followed_by) == (True, ["nightly"])
+    server.fake.requests.clear()
+    assert server.upload("c4", "true", settings=settings).unchanged
+    assert server.posts() == []
+
+
+@scripted
+def test_nothing_to_upload_asks_nobody(server: Server) -> None:
+    assert server.client().upload_all([]) == []
+    assert server.fake.requests == []
 
 
 @scripted
