@@ -53,10 +53,12 @@ class ServerInventory:
             )
         return None
 
-    def newest(self, pipeline_id: str) -> list[Any]:
-        """The version that was created last, as the server tells it; none or one."""
+    def newest(self, pipeline_id: str, most: int = 1, **keywords: Any) -> list[Any]:
+        """The versions that were created last, as the server tells them; one call."""
         listing = self._api.pipelines.pipeline_service_list_pipeline_versions_with_http_info
-        page = self._api.ask(listing, pipeline_id, page_size=1, sort_by="created_at desc")
+        page = self._api.ask(
+            listing, pipeline_id, page_size=most, sort_by="created_at desc", **keywords
+        )
         return list(page.pipeline_versions or [])
 
     def schedules(self) -> list[Schedule]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +21,7 @@ from ci_tools.kubeflow.known import Known
 from ci_tools.kubeflow.wanted import Wanted
 
 _AT_ONCE = 8
+_LOOKED_AT = 5  # versions
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -29,7 +30,7 @@ class _Task(NamedTuple):
     """A pipeline that is wanted, and what of it is there."""
 
     wanted: Wanted
-    ir: ir.Ir
+    parsed: ir.Ir
     known: Known | None
     version: Any = None  # of this very IR
 
@@ -50,8 +51,7 @@ class Versions:
         parsed = [one.checked() for one in wanted]
         known = self._inventory.named(sorted({one.name for one in wanted}))
         tasks = [
-            _Task(one, parsed_one, known.get(one.name))
-            for one, parsed_one in zip(wanted, parsed, strict=True)
+            _Task(one, its, known.get(one.name)) for one, its in zip(wanted, parsed, strict=True)
         ]
         for task in tasks:
             if task.known:
@@ -78,18 +78,20 @@ class Versions:
     def _found(self, task: _Task) -> _Task:
         """With the version that is this very pipeline: of the wanted name, else the newest.
 
+        Only a few are looked at, for each brings its spec along, and builds that
+        looked for nothing may have left one a commit.
         Where schedules may follow the latest version, only that one counts: after
         a revert they would else go on with what was reverted.
         """
         if task.known is None:
             return task
-        ending, wanted = names.ending(task.wanted.sha256), task.wanted
+        wanted, pipeline_id = task.wanted, task.known.pipeline_id
+        ending = names.ending(wanted.sha256)
         some = {"key": "name", "operation": "IS_SUBSTRING", "string_value": ending}
-        versions: Iterable[Any]
         if self._settings.allow_floating_schedules and not _apart(wanted):
-            versions = self._inventory.newest(task.known.pipeline_id)
+            versions = self._inventory.newest(pipeline_id)
         else:
-            versions = self._versions(task.known.pipeline_id, some)
+            versions = self._inventory.newest(pipeline_id, _LOOKED_AT, filter=filtered(some))
         equal = None
         for version in versions:
             # The name says so; the spec, which comes with the listing, proves it.
@@ -154,7 +156,7 @@ class Versions:
         The SDK's way is a first version that bears the pipeline's name.
         """
         name, where = task.wanted.name, self._inventory.where
-        description = branches.written(ir.description(task.ir), task.wanted.mark)
+        description = branches.written(ir.description(task.parsed), task.wanted.mark)
         create = self._api.pipelines.pipeline_service_create_pipeline_with_http_info
         body = {"name": name, "display_name": name, "description": description, **where}
         try:
@@ -190,22 +192,12 @@ class Versions:
         The parsed specs are compared: the server writes YAML anew.
         """
         some = {"key": "name", "operation": "EQUALS", "string_value": wanted.version}
-        for found in self._versions(pipeline_id, some):
+        for found in self._inventory.newest(pipeline_id, 1, filter=filtered(some)):
             if _name(found) == wanted.version and _is(found, wanted.sha256):
                 return found
         raise UploadConflictError(
             f"Kubeflow holds another pipeline as '{wanted.name}' version '{wanted.version}'",
             "Commit the change, so that it gets a version name of its own",
-        )
-
-    def _versions(self, pipeline_id: str, predicate: dict[str, Any]) -> Iterable[Any]:
-        """Those of a pipeline, newest first."""
-        return self._api.pages(
-            self._api.pipelines.pipeline_service_list_pipeline_versions_with_http_info,
-            "pipeline_versions",
-            pipeline_id,
-            filter=filtered(predicate),
-            sort_by="created_at desc",
         )
 
 

@@ -131,9 +131,22 @@ def test_the_version_of_this_commit_comes_first_then_the_newest(server: Server) 
             server.fake.upload_version(wanted.ir_path.read_bytes(), query)
     assert server.upload("c2").version.startswith("c2-")
     assert server.upload("c9").version.startswith("c3-")
-    server.fake.page_size = 1
     assert server.upload("c1").version.startswith("c1-")
     assert len(server.fake.versions) == 3
+
+
+@scripted
+def test_however_many_versions_there_are_it_is_one_call(server: Server) -> None:
+    first = server.upload("c0")
+    for number in range(1, 50):
+        wanted = server.wanted(f"c{number}")
+        query = {"name": wanted.version, "pipelineid": first.pipeline_id}
+        server.fake.upload_version(wanted.ir_path.read_bytes(), query)
+    client = server.client()
+    client.inventory()
+    server.fake.requests.clear()
+    assert client.upload(server.wanted("c0")).unchanged
+    assert len(server.fake.requests) == 2
 
 
 @scripted
@@ -255,6 +268,7 @@ def test_what_appears_while_we_look_is_a_success_if_it_is_equal(
 
 
 @scripted
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_private_pipeline_is_found_where_the_sdk_finds_none(server: Server) -> None:
     import kfp
     from kfp_server_api.exceptions import ApiException  # type: ignore[import-untyped]
@@ -406,6 +420,7 @@ def test_a_pipeline_is_deleted_with_its_versions(server: Server) -> None:
 
 
 @scripted
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_fake_refuses_what_the_server_does(server: Server) -> None:
     import kfp
     from kfp_server_api.exceptions import ApiException
