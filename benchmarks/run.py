@@ -1,6 +1,8 @@
 """Run the benchmarks and print a table each.
 
-python benchmarks/run.py [b1 b2 b3 b3-project b4 b5 k1 s1 s2 s3 s4] [--runs 5] [--write results.md]
+python benchmarks/run.py [NAME]... [--runs 5] [--write results.md]
+
+NAME: b1 b2 b3 b3-project b4 b5 k1 k3 s1 s2 s3 s4
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ BENCHMARKS = {
     "b4": "b4_one_file",
     "b5": "b5_diamond",
     "k1": "k1_compile",
+    "k3": "k3_uploads",
     "s1": "s1_parallel",
     "s2": "s2_standing",
     "s3": "s3_database",

@@ -66,7 +66,7 @@ class Summary:
         console.print(images)
         pipelines = table("Pipelines", "pipeline", "version", "IR sha256", "")
         for name, version in sorted(self.uploads.pipelines.items()):
-            done = "uploaded" if version.created else "already there"
+            done = "uploaded" if version.created else "unchanged"
             pipelines.add_row(name, version.version, version.sha256[:12], done)
         console.print(pipelines)
         for run in self.training.runs if self.training else []:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -187,19 +188,21 @@ class Workspace:
 
     @cached_property
     def branch_apart(self) -> str | None:
-        """The branch, if its images are kept apart from main's; None if they are main's.
+        """The branch, if its images are kept apart from main's; None if they are main's."""
+        branches = self.registry.branches
+        return None if branches is None else self.apart_from(branches.main)
+
+    def apart_from(self, patterns: Sequence[str]) -> str | None:
+        """The branch of this checkout, unless it is one of main's, by these patterns.
 
         A pull request is one whatever its branch is called, for that name is its
         author's; so is a checkout of which nobody knows the branch.
         """
-        branches = self.registry.branches
-        if branches is None:
-            return None
         branch = self.source.branch or "unknown"
         change = os.environ.get("CHANGE_ID")  # Jenkins sets it for pull requests
         if change:
             return f"pr-{change}"
-        main = any(fnmatch.fnmatchcase(branch, pattern) for pattern in branches.main)
+        main = any(fnmatch.fnmatchcase(branch, pattern) for pattern in patterns)
         return None if main else branch
 
     def service_settings(self) -> PredictionService:

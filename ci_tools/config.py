@@ -21,6 +21,7 @@ from ci_tools.config_errors import did_you_mean, explained
 from ci_tools.config_kubeflow import Bound as Bound
 from ci_tools.config_kubeflow import KubeflowServer as KubeflowServer
 from ci_tools.config_kubeflow import Pipeline as Pipeline
+from ci_tools.config_kubeflow import PipelineBranches as PipelineBranches
 from ci_tools.config_kubeflow import Pipelines as Pipelines
 from ci_tools.config_lint import Lint
 from ci_tools.errors import ConfigError

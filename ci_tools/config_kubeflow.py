@@ -27,6 +27,15 @@ class Pipeline(Section):
     timeout: Seconds = 3600
 
 
+class PipelineBranches(Section):
+    """What branches and pull requests upload gets names of its own in Kubeflow, as
+    `training--feature-x-1a2b3c4d`, which `ci pipelines prune` deletes when the
+    branch is gone. main: patterns of the branches that share main's.
+    """
+
+    main: tuple[str, ...] = ("main", "master")
+
+
 class Pipelines(Section):
     """directory: where pipelines are looked for: a folder, or several folders and
     patterns as in .gitignore (`src/**/pipeline.py`).
@@ -35,6 +44,7 @@ class Pipelines(Section):
     images: image as a template has it, to the letter (`${TRAIN_IMAGE}`) -> component.
     image_patterns: the same for all components, by `{component}`, its name, or
     `{COMPONENT}`, its name as a variable (TRAIN_GPU): `${REGISTRY}/{component}:${TAG}`.
+    branches: without it all branches upload to the same pipelines.
     """
 
     directory: str | list[str] = "pipelines"
@@ -43,13 +53,23 @@ class Pipelines(Section):
     images: dict[str, Name] = {}
     image_patterns: list[Annotated[str, Meta(pattern=r"\{(component|COMPONENT)\}")]] = []
     named: dict[Name, Pipeline] = {}
+    branches: PipelineBranches | None = None
 
 
 class KubeflowServer(Section):
-    """token_env: name of the environment variable that holds a bearer token."""
+    """token_env: name of the environment variable that holds a bearer token.
+
+    shared: pipelines are put in no namespace, where all users see them; runs
+    and schedules stay in `namespace`.
+    allow_floating_schedules: upload a new version although a schedule that names
+    none would run it from then on (loudly). Only the latest version then counts
+    as unchanged.
+    """
 
     endpoint: str
     namespace: str | None = None
     experiment: str = "ci"
     token_env: str = "KFP_TOKEN"  # noqa: S105 - the name of a variable
     ca_bundle: str | None = None
+    shared: bool = False
+    allow_floating_schedules: bool = False

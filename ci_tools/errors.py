@@ -203,6 +203,11 @@ class ExpectationError(CIError):
     summary = "a training run succeeded but its metrics are out of bounds"
 
 
+class FloatingScheduleError(CIError):
+    exit_code = 38
+    summary = "a schedule in Kubeflow follows the latest version of a pipeline"
+
+
 # 40-49: the prediction service -------------------------------------------------
 
 

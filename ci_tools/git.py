@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from ci_tools.documents import Source
 from ci_tools.errors import ToolError
 
+_ORIGIN_TIMEOUT = 60  # seconds
 # Directories that are never part of a repository that is not under git.
 _NEVER = {"node_modules", "venv", "build", "dist", "__pycache__", "site-packages"}
 
@@ -82,8 +84,56 @@ def origin(repository: Path) -> str | None:
     url = (_git(repository, "config", "--get", "remote.origin.url") or "").strip()
     if "://" not in url:
         return url or None  # a path, or user@host:path, where a user is no secret
+    return without_credentials(url)
+
+
+def without_credentials(url: str) -> str:
+    """A URL without user and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def heads(repository: Path) -> frozenset[str]:
+    """The names of all branches that origin has now.
+
+    Raises ToolError when origin cannot be asked; nobody is asked for a password.
+    """
+    command = ["git", "-C", os.fspath(repository), "ls-remote", "--heads", "origin"]
+    ssh = os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=_ORIGIN_TIMEOUT,
+            env={
+                **os.environ,
+                "GIT_TERMINAL_PROMPT": "0",
+                "GIT_SSH_COMMAND": ssh,
+                "LC_ALL": "C",
+            },
+        )
+    except FileNotFoundError:
+        raise ToolError("git is not on PATH", "Install git") from None
+    except subprocess.TimeoutExpired:
+        raise _no_heads(f"no answer in {_ORIGIN_TIMEOUT} seconds") from None
+    if done.returncode != 0:
+        said = " ".join(done.stderr.decode("utf-8", "replace").split())
+        raise _no_heads(re.sub(r"//[^/@\s]*@", "//", said)[:300])
+    # Not splitlines, which ends a line at what a branch's name may hold.
+    lines = done.stdout.decode("utf-8", "surrogateescape").split("\n")
+    references = (line.partition("\t")[2] for line in lines)
+    return frozenset(
+        name.removeprefix("refs/heads/") for name in references if name.startswith("refs/heads/")
+    )
+
+
+def _no_heads(why: str) -> ToolError:
+    return ToolError(
+        f"git cannot ask origin for its branches ({why})",
+        "Mend the remote 'origin' or its credentials",
+    )
 
 
 def _git(repository: Path, *arguments: str) -> str | None:

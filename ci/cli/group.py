@@ -12,6 +12,7 @@ SECTIONS = {
     "Why": ["explain"],
     "External base images": ["bases"],
     "Scans": ["scan"],
+    "Pipelines in Kubeflow": ["pipelines"],
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
 }

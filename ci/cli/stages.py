@@ -175,7 +175,7 @@ def upload(workspace: Workspace, as_json: bool) -> None:
         show_lines(stage.dry_run(workspace), as_json)
         return
     uploads = stage.upload(workspace)
-    show(uploads, [f"{name}  {v.version}" for name, v in uploads.pipelines.items()], as_json)
+    show(uploads, [stage.told(name, one) for name, one in uploads.pipelines.items()], as_json)
 
 
 @cli.command()

@@ -40,7 +40,15 @@ class Compiled(Document, kw_only=True):
 
 
 class Upload(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One pipeline version in Kubeflow. created: False when it was there."""
+    """One pipeline version in Kubeflow.
+
+    created:   False when it was there.
+    unchanged: a version was this very pipeline, so that nothing was sent; it is
+               named here, and may be of an earlier commit.
+    pipeline:  the pipeline's name there; a branch's is not main's.
+    display_name, description, tags: the version's own.
+    followed_by: schedules that run this version from now on.
+    """
 
     pipeline_id: str
     version_id: str
@@ -48,6 +56,12 @@ class Upload(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     sha256: str
     created: bool
     url: str = ""
+    unchanged: bool = False
+    pipeline: str = ""
+    display_name: str = ""
+    description: str = ""
+    tags: dict[str, str] = {}
+    followed_by: list[str] = []
 
 
 class Uploads(Document, kw_only=True):

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from ci_tools.config import Environment
-from ci_tools.documents import Json, Run, Source, Upload
+from ci_tools.documents import Json, Run, Upload
 from ci_tools.errors import ConfigError
+from ci_tools.kubeflow.known import Inventory
+from ci_tools.kubeflow.names import PIPELINE_NAME_LIMIT as PIPELINE_NAME_LIMIT
+from ci_tools.kubeflow.names import VERSION_NAME_LIMIT as VERSION_NAME_LIMIT
+from ci_tools.kubeflow.names import check_names as check_names
+from ci_tools.kubeflow.names import version_name as version_name
 from ci_tools.kubeflow.progress import Watch, nobody
-
-VERSION_NAME_LIMIT = 127  # of the API server, in characters
-PIPELINE_NAME_LIMIT = 128
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+from ci_tools.kubeflow.wanted import Wanted as Wanted
 
 
 class Kubeflow(Protocol):
     """What the stages need of Kubeflow, the same on a server and embedded."""
 
-    def upload(
-        self, name: str, ir_path: Path, *, sha256: str, version: str, description: str
-    ) -> Upload:
-        """Make `version` of pipeline `name` be this IR; a second time changes nothing.
+    def upload(self, wanted: Wanted) -> Upload:
+        """Make this version be there; a second time changes nothing. See `upload_all`."""
 
-        sha256: `ir.canonical_sha256` of the file.
+    def upload_all(self, wanted: Sequence[Wanted]) -> list[Upload]:
+        """Make these versions be there, several at once; the results in their order.
 
-        Raises UploadConflictError when the version exists with another spec,
-        KubeflowError or CredentialsError when Kubeflow does not take it.
+        Where a version of the pipeline is this very IR, nothing is uploaded and
+        that one is named: of the same name if there is one, else the newest.
+
+        Raises UploadConflictError when a version or pipeline of that name is
+        another's, FloatingScheduleError when a schedule would take a new version,
+        ConfigError, KubeflowError or CredentialsError when Kubeflow does not take it.
         """
+
+    def inventory(self) -> Inventory:
+        """What is there, and a way to delete it."""
 
     def launch(
         self,
@@ -74,26 +82,3 @@ def connect(environment: Environment, home: Path) -> Kubeflow:
     from ci_tools.kubeflow.server import KubeflowServer
 
     return KubeflowServer(server, token=os.environ.get(server.token_env, ""))
-
-
-def version_name(source: Source, sha256: str) -> str:
-    """A version's name: where it comes from and what it is.
-
-    The hash makes it true even of a dirty tree or outside git: one name can
-    never stand for two pipelines.
-    """
-    commit = source.commit[:12] if source.commit else "local"
-    return f"{commit}{'-dirty' if source.dirty else ''}-{sha256[:16]}"[:VERSION_NAME_LIMIT]
-
-
-def check_names(pipeline: str, version: str) -> None:
-    """Raises ConfigError for a name that the server would refuse, or that is a path."""
-    for word, limit, kind in (
-        (pipeline, PIPELINE_NAME_LIMIT, "pipeline"),
-        (version, VERSION_NAME_LIMIT, "version"),
-    ):
-        if not _SAFE.fullmatch(word) or len(word) > limit:
-            raise ConfigError(
-                f"'{word}' is not a {kind} name",
-                f"Use at most {limit} letters, digits, '.', '_' and '-'",
-            )

@@ -42,6 +42,7 @@ class Api:
         self.uploads = client._upload_api
         self.runs = client._run_api
         self.experiments = client._experiment_api
+        self.schedules = client._recurring_run_api
 
     def ask(self, method: Callable[..., Any], *given: Any, **keywords: Any) -> Any:
         """`call`, again with growing pauses while the server is away.

@@ -11,38 +11,19 @@ import hashlib
 import os
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
-from ci_tools import storage
-from ci_tools.documents import Artifact, Document, Json, Run, Upload
-from ci_tools.errors import (
-    EngineError,
-    KubeflowError,
-    UploadConflictError,
-    WriteError,
-)
-from ci_tools.kubeflow import (
-    arguments,
-    check_names,
-    child,
-    containers,
-    ir,
-)
+from ci_tools.documents import Artifact, Json, Run, Upload
+from ci_tools.errors import EngineError, KubeflowError, WriteError
+from ci_tools.kubeflow import arguments, child, containers, ir
+from ci_tools.kubeflow.catalogue import Catalogue
 from ci_tools.kubeflow.progress import Watch, nobody
 from ci_tools.kubeflow.runlog import RunLog
+from ci_tools.kubeflow.wanted import Wanted
 
-_NAMESPACE = uuid.UUID("5e0c5a1d-6d0f-4a7e-9a53-0a4f0d3e6c11")  # of our uuid5 ids
 _CHUNK = 1 << 20
 _STOPPED = frozenset({-2, -9, -15, 130, 143})
-
-
-class Version(Document, kw_only=True):
-    """<version>.json beside <version>.yaml"""
-
-    pipeline_id: str
-    version_id: str
-    sha256: str
-    description: str = ""
 
 
 class EmbeddedKubeflow:
@@ -50,44 +31,19 @@ class EmbeddedKubeflow:
 
     def __init__(self, home: Path) -> None:
         self._home = home.absolute()
+        self._catalogue = Catalogue(self._home / "catalogue")
 
-    def upload(
-        self, name: str, ir_path: Path, *, sha256: str, version: str, description: str
-    ) -> Upload:
-        """See `Kubeflow.upload`. Ids are uuid5 of the names, the same on any machine."""
-        path = self._version_path(name, version)
-        if ir.canonical_sha256(ir.load(ir_path)) != sha256:
-            raise KubeflowError(
-                f"{ir_path} changed since it was compiled", "Run the 'compile' stage again"
-            )
-        known = storage.read_if_there(_metadata(path), Version, made_by="upload")
-        if known is not None and known.sha256 != sha256:
-            raise UploadConflictError(
-                f"the catalogue holds another pipeline as '{name}' version '{version}'",
-                "Commit the change, so that it gets a version name of its own",
-            )
-        pipeline_id = str(uuid.uuid5(_NAMESPACE, name))
-        version_id = str(uuid.uuid5(_NAMESPACE, f"{name}/{version}"))
-        if known is None:
-            # The spec first: a version exists once its .json does.
-            storage.write_bytes(path, ir_path.read_bytes())
-            storage.write(
-                _metadata(path),
-                Version(
-                    pipeline_id=pipeline_id,
-                    version_id=version_id,
-                    sha256=sha256,
-                    description=description,
-                ),
-            )
-        return Upload(
-            pipeline_id=pipeline_id,
-            version_id=version_id,
-            version=version,
-            sha256=sha256,
-            created=known is None,
-            url=path.as_uri(),
-        )
+    def upload(self, wanted: Wanted) -> Upload:
+        """See `Kubeflow.upload`."""
+        return self._catalogue.upload(wanted)
+
+    def upload_all(self, wanted: Sequence[Wanted]) -> list[Upload]:
+        """See `Kubeflow.upload_all`."""
+        return [self._catalogue.upload(one) for one in wanted]
+
+    def inventory(self) -> Catalogue:
+        """See `Kubeflow.inventory`."""
+        return self._catalogue
 
     def launch(
         self,
@@ -101,7 +57,7 @@ class EmbeddedKubeflow:
         watch: Watch = nobody,  # noqa: ARG002
     ) -> Run:
         """See `Kubeflow.launch`. What runs is the catalogue's copy, not the build's."""
-        path = self._version_path(pipeline, upload.version)
+        path = self._catalogue.path(upload.pipeline or pipeline, upload.version)
         one = ir.load(path)
         if ir.canonical_sha256(one) != upload.sha256:
             raise KubeflowError(
@@ -168,14 +124,6 @@ class EmbeddedKubeflow:
                 log=log,
             )
         return run
-
-    def _version_path(self, name: str, version: str) -> Path:
-        check_names(name, version)
-        return self._home / "catalogue" / name / f"{version}.yaml"
-
-
-def _metadata(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(".yaml") + ".json")
 
 
 def _artifact(found: dict[str, str]) -> Artifact:

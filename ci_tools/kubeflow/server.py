@@ -11,14 +11,17 @@ task details hold ids of a metadata store that the API does not serve. `outputs`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ci_tools import config
 from ci_tools.documents import Json, Run, Upload
 from ci_tools.kubeflow import api
+from ci_tools.kubeflow.inventory import ServerInventory
 from ci_tools.kubeflow.progress import Watch, nobody
 from ci_tools.kubeflow.runs import Runs
 from ci_tools.kubeflow.versions import Versions
+from ci_tools.kubeflow.wanted import Wanted
 
 
 class KubeflowServer:
@@ -47,13 +50,19 @@ class KubeflowServer:
             self._connection = api.connect(self._settings, self._token, self._patience)
         return self._connection
 
-    def upload(
-        self, name: str, ir_path: Path, *, sha256: str, version: str, description: str
-    ) -> Upload:
+    def upload(self, wanted: Wanted) -> Upload:
         """See `Kubeflow.upload`."""
-        return Versions(self._settings, self._api).upload(
-            name, ir_path, sha256=sha256, version=version, description=description
-        )
+        return self.upload_all([wanted])[0]
+
+    def upload_all(self, wanted: Sequence[Wanted]) -> list[Upload]:
+        """See `Kubeflow.upload_all`."""
+        if not wanted:
+            return []
+        return Versions(self._settings, self._api).upload_all(wanted)
+
+    def inventory(self) -> ServerInventory:
+        """See `Kubeflow.inventory`."""
+        return ServerInventory(self._settings, self._api)
 
     def launch(
         self,

@@ -57,6 +57,7 @@ class FakeKubeflow:
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schedules: list[dict[str, Any]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
     # pipelines ------------------------------------------------------------------
@@ -69,8 +70,24 @@ class FakeKubeflow:
         return self._add(
             self.pipelines,
             "pipeline_id",
-            {"name": name, "display_name": name, "namespace": namespace},
+            {
+                "name": name,
+                "display_name": body.get("display_name") or name,
+                "namespace": namespace,
+                "description": body.get("description", ""),
+            },
         )
+
+    def delete_pipeline(self, pipeline_id: str, query: dict[str, str]) -> dict[str, Any]:
+        if pipeline_id not in self.pipelines:
+            raise Refused(404, f"Pipeline {pipeline_id} not found")
+        own = [key for key, it in self.versions.items() if it["pipeline_id"] == pipeline_id]
+        if own and query.get("cascade", "").lower() != "true":
+            raise Refused(400, "it has existing pipeline versions. Set cascade=true")
+        for key in own:
+            del self.versions[key]
+        del self.pipelines[pipeline_id]
+        return {}
 
     def pipeline_by_name(self, name: str, query: dict[str, str]) -> dict[str, Any]:
         namespace = query.get("namespace", "")
@@ -95,6 +112,8 @@ class FakeKubeflow:
             raise Refused(404, f"Pipeline {pipeline_id} not found")
         if len(query["name"]) > 127:
             raise Refused(400, "version name is longer than 127 characters")
+        tags = json.loads(query.get("tags") or "{}")
+        _check_tags(tags)
         taken = [it for it in self.versions.values() if it["pipeline_id"] == pipeline_id]
         if any(it["name"] == query["name"] for it in taken):
             raise Refused(409, f"Already exist error: {query['name']} already exist.")
@@ -108,8 +127,9 @@ class FakeKubeflow:
             {
                 "pipeline_id": pipeline_id,
                 "name": query["name"],
-                "display_name": query["name"],
+                "display_name": query.get("display_name") or query["name"],
                 "description": query.get("description", ""),
+                "tags": tags,
                 "pipeline_spec": spec,
             },
         )
@@ -129,6 +149,30 @@ class FakeKubeflow:
             raise Refused(409, f"Already exist error: The name {name} already exist.")
         return self._add(
             self.experiments, "experiment_id", {"display_name": name, "namespace": namespace}
+        )
+
+    def schedule(
+        self,
+        name: str,
+        pipeline_id: str,
+        version_id: str = "",
+        *,
+        enabled: bool = True,
+        namespace: str = "",
+    ) -> None:
+        """A recurring run; without a version each of its runs takes the latest."""
+        self.schedules.append(
+            {
+                "recurring_run_id": str(uuid.uuid4()),
+                "display_name": name,
+                "namespace": namespace,
+                "status": "ENABLED" if enabled else "DISABLED",
+                "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "pipeline_version_reference": {
+                    "pipeline_id": pipeline_id,
+                    **({"pipeline_version_id": version_id} if version_id else {}),
+                },
+            }
         )
 
     def create_run(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -175,17 +219,26 @@ class FakeKubeflow:
     # what they share -------------------------------------------------------------
 
     def page(self, key: str, items: list[dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
-        """At most `page_size` items a page, whatever the client asked for."""
-        predicates = json.loads(query.get("filter") or "{}").get("predicates", [])
-        for predicate in predicates:
-            wanted = predicate.get("stringValue", predicate.get("string_value"))
-            items = [it for it in items if wanted in (it.get("name"), it.get("display_name"))]
-        first = int(query.get("page_token") or 0)
-        rest = first + self.page_size
+        """At most `page_size` items a page, even if the client asked for more."""
+        # The server decodes a filter that has come out of the URL once more.
+        written = urllib.parse.unquote_plus(query.get("filter") or "{}")
+        for predicate in json.loads(written).get("predicates", []):
+            items = [it for it in items if _fits(predicate, it)]
+        order = (query.get("sort_by") or "created_at").split()
+        if order[0] != "created_at":
+            raise Refused(400, f"Cannot sort on field {order[0]}")
+        items = sorted(items, key=lambda it: it["created_at"])  # stable, as 1 s may hold many
+        if order[1:] == ["desc"]:
+            items.reverse()
+        first, _, criteria = (query.get("page_token") or "0").partition("|")
+        if criteria and criteria != f"{query.get('filter')} {query.get('sort_by')}":
+            raise Refused(400, "page token does not match the supplied sort by and/or filtering")
+        rest = int(first) + min(self.page_size, int(query.get("page_size") or 20))
+        token = f"{rest}|{query.get('filter')} {query.get('sort_by')}"
         return {
-            key: items[first:rest],
+            key: items[int(first) : rest],
             "total_size": len(items),
-            "next_page_token": str(rest) if rest < len(items) else "",
+            "next_page_token": token if rest < len(items) else "",
         }
 
     def _allow(self, namespace: str) -> None:
@@ -198,7 +251,7 @@ class FakeKubeflow:
             (
                 it
                 for it in table.values()
-                if it["display_name"] == name and it["namespace"] == namespace
+                if it.get("name", it["display_name"]) == name and it["namespace"] == namespace
             ),
             None,
         )
@@ -213,6 +266,33 @@ class FakeKubeflow:
 
 def _public(run: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in run.items() if key != "states" and value is not None}
+
+
+def _fits(predicate: dict[str, Any], item: dict[str, Any]) -> bool:
+    key = predicate["key"]
+    if key not in ("name", "display_name"):
+        raise Refused(400, f'no support for filtering on unrecognized field "{key}"')
+    value = item.get(key) or item["display_name"]
+    text = predicate.get("string_value", predicate.get("stringValue"))
+    match predicate["operation"]:
+        case "EQUALS" | 1:  # the SDK sends the number
+            return bool(value == text)
+        case "IS_SUBSTRING":
+            return text in value
+        case "IN":
+            values = predicate.get("string_values", predicate.get("stringValues"))
+            return value in values["values"]
+    raise Refused(400, f"invalid predicate operation: {predicate['operation']}")
+
+
+def _check_tags(tags: dict[str, str]) -> None:
+    if len(tags) > 20:
+        raise Refused(400, f"number of tags ({len(tags)}) exceeds maximum of 20 per entity")
+    for key, value in tags.items():
+        if not key or "." in key:
+            raise Refused(400, f"tag key {key!r} is empty or holds a '.'")
+        if len(key) > 63 or len(value) > 63:
+            raise Refused(400, f"tag {key!r} exceeds maximum length of 63 characters")
 
 
 def _as_protobuf(value: Any) -> Any:
@@ -235,6 +315,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def do_POST(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
         self._serve()
 
     def _serve(self) -> None:
@@ -262,6 +345,17 @@ class _Handler(BaseHTTPRequestHandler):
         match [self.command, *parts]:
             case ["GET", "healthz"]:
                 return {"multi_user": False, "pipeline_store": "fake: nothing here is real"}
+            case ["GET", "pipelines"]:
+                namespace = query.get("namespace", "")
+                fake._allow(namespace)
+                found = [it for it in fake.pipelines.values() if it["namespace"] == namespace]
+                return fake.page("pipelines", found, query)
+            case ["DELETE", "pipelines", identity]:
+                return fake.delete_pipeline(identity, query)
+            case ["GET", "recurringruns"]:
+                namespace = query.get("namespace", "")
+                found = [it for it in fake.schedules if it["namespace"] == namespace]
+                return fake.page("recurringRuns", found, query)
             case ["POST", "pipelines"]:
                 return fake.create_pipeline(json.loads(body), query)
             case ["POST", "pipelines", "upload"]:

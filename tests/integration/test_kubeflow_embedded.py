@@ -26,7 +26,7 @@ import pytest
 
 from ci_tools.documents import Run
 from ci_tools.errors import ConfigError, KubeflowError, UploadConflictError
-from ci_tools.kubeflow import containers, ir
+from ci_tools.kubeflow import Wanted, containers, ir
 from ci_tools.kubeflow.embedded import EmbeddedKubeflow
 
 pytestmark = pytest.mark.integration
@@ -136,6 +136,10 @@ implementation:
 """
 
 
+def wanted(path: Path, version: str) -> Wanted:
+    return Wanted("it", path, ir.canonical_sha256(ir.load(path)), version)
+
+
 class Bench:
     """Compiles a pipeline with kfp's own compiler, uploads and runs it."""
 
@@ -156,13 +160,8 @@ class Bench:
 
     def run(self, image: str, body: str, timeout: float = 120, **parameters: Any) -> Run:
         path = self.compile(image, body)
-        upload = self.kubeflow.upload(
-            "it",
-            path,
-            sha256=ir.canonical_sha256(ir.load(path)),
-            version=f"v1.{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}",
-            description="",
-        )
+        version = f"v1.{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+        upload = self.kubeflow.upload(wanted(path, version))
         run = self.kubeflow.launch(
             "it", upload, parameters=parameters, job_name="test", timeout=timeout, log=self.log
         )
@@ -466,7 +465,7 @@ def test_interrupt_leaves_nothing_behind(bench: Bench, tiny: str) -> None:
     program = f"""
 import signal, sys
 from pathlib import Path
-from ci_tools.kubeflow import ir
+from ci_tools.kubeflow import Wanted, ir
 from ci_tools.kubeflow.embedded import EmbeddedKubeflow
 from ci_tools import process
 def stop(*_):
@@ -474,8 +473,7 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 path = Path({str(path)!r})
 kubeflow = EmbeddedKubeflow(Path({str(bench.directory / "home")!r}))
-up = kubeflow.upload("it", path, sha256=ir.canonical_sha256(ir.load(path)), version="v",
-                     description="")
+up = kubeflow.upload(Wanted("it", path, ir.canonical_sha256(ir.load(path)), "v"))
 run = kubeflow.launch("it", up, parameters={{}}, job_name="t", timeout=300,
                       log=Path({str(bench.log)!r}))
 print(run.state, run.run_id)
@@ -499,9 +497,7 @@ print(run.state, run.run_id)
 
 def test_wrong_parameters_start_nothing(bench: Bench, tiny: str) -> None:
     path = bench.compile(tiny, CHAIN)
-    upload = bench.kubeflow.upload(
-        "it", path, sha256=ir.canonical_sha256(ir.load(path)), version="v", description=""
-    )
+    upload = bench.kubeflow.upload(wanted(path, "v"))
     with pytest.raises(ConfigError, match="Did you mean 'rows'"):
         bench.kubeflow.launch(
             "it", upload, parameters={"row": 1}, job_name="t", timeout=60, log=bench.log
@@ -514,9 +510,7 @@ def test_catalogue_keeps_the_servers_rules(bench: Bench, tiny: str) -> None:
     sha256 = ir.canonical_sha256(ir.load(path))
 
     def upload(version: str = "v1.2") -> Any:
-        return bench.kubeflow.upload(
-            "it", path, sha256=ir.canonical_sha256(ir.load(path)), version=version, description=""
-        )
+        return bench.kubeflow.upload(wanted(path, version))
 
     first = upload()
     assert (first.created, first.sha256) == (True, sha256)
@@ -530,4 +524,4 @@ def test_catalogue_keeps_the_servers_rules(bench: Bench, tiny: str) -> None:
     with pytest.raises(ConfigError):
         upload("../../outside")
     with pytest.raises(KubeflowError, match="changed since"):
-        bench.kubeflow.upload("it", path, sha256=sha256, version="v9", description="")
+        bench.kubeflow.upload(Wanted("it", path, sha256, "v9"))

@@ -26,7 +26,7 @@ from ci_tools.errors import (
     KubeflowError,
     UploadConflictError,
 )
-from ci_tools.kubeflow import connect, ir
+from ci_tools.kubeflow import Wanted, connect, ir
 from ci_tools.kubeflow.server import KubeflowServer
 from tests.fakes.kubeflow import FakeKubeflow, serve
 
@@ -82,8 +82,14 @@ def fake() -> Iterator[FakeKubeflow]:
 
 
 @pytest.fixture
-def name() -> str:
-    return f"demo-{uuid.uuid4().hex[:8]}"
+def name(fake: FakeKubeflow) -> Iterator[str]:
+    name = f"demo-{uuid.uuid4().hex[:8]}"
+    yield name
+    if REAL:
+        inventory = client(fake).inventory()
+        for known in inventory.pipelines():
+            if known.name == name:
+                inventory.delete(known)
 
 
 def client(fake: FakeKubeflow, **keywords: Any) -> KubeflowServer:
@@ -101,11 +107,7 @@ def upload(
     path = path / "demo.yaml"
     path.write_text(text or spec())
     return kubeflow.upload(
-        name,
-        path,
-        sha256=ir.canonical_sha256(ir.load(path)),
-        version=version,
-        description="from a test",
+        Wanted(name, path, ir.canonical_sha256(ir.load(path)), version, "from a test")
     )
 
 
@@ -163,7 +165,7 @@ def test_a_file_that_changed_since_it_was_compiled(
     path = tmp_path / "demo.yaml"
     path.write_text(spec())
     with pytest.raises(KubeflowError, match="changed since"):
-        client(fake).upload(name, path, sha256="0" * 64, version="v1", description="")
+        client(fake).upload(Wanted(name, path, "0" * 64, "v1"))
 
 
 @scripted

@@ -1,0 +1,45 @@
+"""The pipelines that are in Kubeflow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ci.cli.group import cli
+from ci.cli.options import stage
+from ci.cli.show import show
+
+if TYPE_CHECKING:
+    from ci.workspace import Workspace
+
+
+@cli.group()
+def pipelines() -> None:
+    """What of this project is in Kubeflow."""
+
+
+@pipelines.command(name="list")
+@stage
+def list_(workspace: Workspace, as_json: bool) -> None:
+    """Show each pipeline, its latest version and where that comes from."""
+    from ci import pipelines as stage
+
+    listing = stage.list_(workspace)
+    show(listing, stage.list_lines(listing), as_json)
+
+
+@pipelines.command()
+@stage
+@click.option(
+    "--closed", metavar="ID", multiple=True, help="A pull request that is over; may be given again."
+)
+def prune(workspace: Workspace, as_json: bool, closed: tuple[str, ...]) -> None:
+    """Delete the pipelines of branches that are gone.
+
+    With --dry-run Kubeflow and the repository are asked, and nothing is deleted.
+    """
+    from ci import pipelines as stage
+
+    pruned = stage.prune(workspace, closed)
+    show(pruned, stage.prune_lines(pruned), as_json)
