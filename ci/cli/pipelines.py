@@ -1,4 +1,4 @@
-"""The pipelines that are in Kubeflow."""
+"""The commands about pipelines beside the stages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,22 @@ if TYPE_CHECKING:
 
 @cli.group()
 def pipelines() -> None:
-    """What of this project is in Kubeflow."""
+    """What of this project is in Kubeflow, and what a change reaches."""
+
+
+@pipelines.command()
+@stage
+@click.argument("components", nargs=-1, required=True, metavar="COMPONENT...")
+def impact(workspace: Workspace, as_json: bool, components: tuple[str, ...]) -> None:
+    """Say which pipelines and servables a change of components reaches.
+
+    Compiles the pipelines, where they changed; asks nobody and writes nothing.
+    """
+    from ci import impact as stage
+
+    workspace.dry_run = True
+    result = stage.impact(workspace, components)
+    show(result, stage.lines(result), as_json)
 
 
 @pipelines.command(name="list")
