@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Protocol
@@ -73,7 +72,7 @@ def connect(environment: Environment, home: Path) -> Kubeflow:
         )
     from ci_tools.kubeflow.server import KubeflowServer
 
-    return KubeflowServer(server, token=os.environ.get(server.token_env, ""))
+    return KubeflowServer(server)
 
 
 def version_name(source: Source, sha256: str) -> str:
