@@ -9,6 +9,7 @@ from typing import Protocol
 from ci_tools.config import Environment
 from ci_tools.documents import Json, Run, Source, Upload
 from ci_tools.errors import ConfigError
+from ci_tools.kubeflow import tls
 from ci_tools.kubeflow.progress import Watch, nobody
 
 VERSION_NAME_LIMIT = 127  # of the API server, in characters
@@ -58,18 +59,14 @@ def connect(environment: Environment, home: Path) -> Kubeflow:
     """The Kubeflow of an environment; embedded where it names no server.
 
     home: directory for the catalogue and artefacts of the embedded one.
-    Asks nobody yet. Raises ConfigError when the CA bundle is not there.
+    Asks nobody yet. Raises ConfigError when a certificate's file is not there.
     """
     server = environment.kubeflow
     if server is None:
         from ci_tools.kubeflow.embedded import EmbeddedKubeflow
 
         return EmbeddedKubeflow(home)
-    if server.ca_bundle is not None and not Path(server.ca_bundle).is_file():
-        raise ConfigError(
-            f"kubeflow.ca_bundle '{server.ca_bundle}' is not a file",
-            "Give the path of a PEM bundle in ci.yaml",
-        )
+    tls.files(server)
     from ci_tools.kubeflow.server import KubeflowServer
 
     return KubeflowServer(server)

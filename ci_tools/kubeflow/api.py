@@ -88,7 +88,9 @@ class Api:
         except ApiException as error:
             raise self._refused(error) from error
         except ValueError as error:  # the generated classes' own check of what came
-            raise self._unknown(f"with something unknown ({error})") from error
+            raise self._unknown(
+                f"with something unknown ({self._connection.hidden(error)})"
+            ) from error
         if "json" not in headers.get("Content-Type", ""):  # they read it as an empty answer
             raise self._unknown("with something else than JSON")
         return answer

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ci_tools import config
 from ci_tools.errors import CIError, CredentialsError, KubeflowError
@@ -25,8 +25,8 @@ from ci_tools.kubeflow.auth import Credentials
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
-_CONNECT, _READ = 10, 60  # seconds to connect, and to wait for bytes
-_AWAY = frozenset({429, 502, 503, 504})
+TIMEOUT = (10, 60)  # seconds to connect, and to wait for bytes
+AWAY = frozenset({429, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LONGEST = 500  # characters of a server's own words
 
@@ -44,7 +44,7 @@ class Connection:
 
         self._settings, self._credentials = settings, credentials
         self._endpoint = settings.endpoint.rstrip("/")
-        self._timeout = urllib3.Timeout(connect=_CONNECT, read=_READ)
+        self._timeout = urllib3.Timeout(connect=TIMEOUT[0], read=TIMEOUT[1])
         self._pool = urllib3.PoolManager(maxsize=16, ssl_context=tls.context(settings))
 
     def url(self, path: str, *, origin: bool) -> str:
@@ -66,24 +66,33 @@ class Connection:
         where there is no TLS connection or the server has moved. All other
         answers are returned.
         """
-        if _origin(urlsplit(url)) != _origin(urlsplit(self._endpoint)):
-            raise ValueError(f"{_shown(url)} is not at {self._endpoint}")
-        shown = self._credentials.headers()
-        answer = self._send(method, url, headers, shown, keywords)
-        if _asks_for_login(url, answer) and self._credentials.renew(shown):
+        if origin(url) != origin(self._endpoint):
+            raise ValueError(f"{shown(url)} is not at {self._endpoint}")
+        used = self._credentials.headers()
+        answer = self._send(method, url, headers, used, keywords)
+        if self._asks_for_login(url, answer) and self._credentials.renew(used):
             answer = self._send(method, url, headers, self._credentials.headers(), keywords)
         if error := self._refusal(url, answer):
             raise error
         return answer
 
     def said(self, body: bytes | str | None, reason: str | None) -> str:
-        """The server's own words, from either form of its error bodies, without secrets."""
+        """The server's own words, from either form of its error bodies, without secrets.
+
+        A proxy's are a line of text ("RBAC: access denied") or a page, which is no
+        sentence: then the status' own word has to do.
+        """
+        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
         try:
-            found = json.loads(body or "")
+            found = json.loads(text)
             text = found.get("error_message") or found.get("message") or found.get("error_details")
-        except (ValueError, AttributeError):
-            text = reason
-        return self._credentials.hidden(" ".join(str(text or "").split()))[:_LONGEST]
+        except (ValueError, AttributeError, RecursionError):
+            text = "" if "<" in text else text
+        return self.hidden(text or reason or "")
+
+    def hidden(self, text: object) -> str:
+        """Words of somebody else's, short, on one line and without our secrets."""
+        return self._credentials.hidden(" ".join(str(text).split()))[:_LONGEST]
 
     def _send(
         self,
@@ -95,7 +104,7 @@ class Connection:
     ) -> BaseHTTPResponse:
         import urllib3
 
-        kept = {name: value for name, value in (headers or {}).items() if name not in credentials}
+        kept = {name: it for name, it in (headers or {}).items() if name.lower() not in credentials}
         given: dict[str, Any] = {**keywords, "timeout": keywords.get("timeout") or self._timeout}
         try:
             # No retries: whoever may ask again does so, with pauses (`Api.ask`).
@@ -108,7 +117,7 @@ class Connection:
             raise self._no_answer(error) from error
 
     def _no_answer(self, error: Exception) -> KubeflowError:
-        text = " ".join(str(error).split())
+        text = self.hidden(error)
         return Away(
             f"Kubeflow at {self._endpoint} does not answer ({text})",
             "Check 'kubeflow.endpoint' in ci.yaml and that this machine reaches it",
@@ -116,42 +125,55 @@ class Connection:
 
     def _refusal(self, url: str, answer: BaseHTTPResponse) -> CIError | None:
         """The error that an answer is, if it is one for any kind of request."""
-        words = self.said(answer.data, answer.reason)
-        if answer.status in _REDIRECTS and (moved := self._moved(url, answer)):
+        if moved := self._moved(url, answer):
             return KubeflowError(
-                f"Kubeflow at {self._endpoint} redirects to {moved}",
+                f"Kubeflow at {self._endpoint} redirects to {self.hidden(moved)}",
                 "Write that address as 'kubeflow.endpoint' in ci.yaml",
             )
-        if answer.status in _AWAY:
+        words = self.said(answer.data, answer.reason)
+        if answer.status in AWAY:
             return Away(
                 f"Kubeflow at {self._endpoint} answered {answer.status} ({words})",
                 "Mend what it says, or ask who runs it",
             )
-        if answer.status == 403 and _is(answer, "json"):
-            where = self._settings.namespace
+        if not self._asks_for_login(url, answer):
+            return self._forbidden(words) if answer.status == 403 else None
+        if page := _page(url, answer):
             return CredentialsError(
-                f"Kubeflow at {self._endpoint} forbids it (403: {words})",
-                f"Give {self._credentials.what} access"
-                + (f" to namespace '{where}'" if where else "")
-                + ", or use others",
-            )
-        if answer.status in _REDIRECTS or (
-            _is(answer, "html") and answer.status in (200, 401, 403)
-        ):
-            place = _location(url, answer)
-            return CredentialsError(
-                f"{self._endpoint} shows a login page"
-                + (f" ({_shown(place)})" if place else "")
-                + f" instead of Kubeflow's API: {self._credentials.trouble}",
-                self._credentials.remedy,
-            )
-        if answer.status in (401, 403):
-            return CredentialsError(
-                f"Kubeflow at {self._endpoint} answers {answer.status} ({words}): "
+                f"{self._endpoint} shows {self.hidden(page)} instead of Kubeflow's API: "
                 f"{self._credentials.trouble}",
-                self._credentials.remedy,
+                self._credentials.remedy + self._maybe_a_path(answer),
             )
-        return None
+        return CredentialsError(
+            f"Kubeflow at {self._endpoint} refuses it ({answer.status} {words}): "
+            f"{self._credentials.trouble}",
+            self._credentials.remedy,
+        )
+
+    def _forbidden(self, words: str) -> CIError:
+        """Kubeflow knows who asks, and says no."""
+        where = self._settings.namespace
+        return CredentialsError(
+            f"Kubeflow at {self._endpoint} forbids it (403 {words})",
+            f"Ask for access {f'to namespace {where!r} ' if where else ''}for "
+            f"{self._credentials.what}, or use other credentials",
+        )
+
+    def _maybe_a_path(self, answer: BaseHTTPResponse) -> str:
+        """Kubeflow's dashboard answers every unknown path with its own page."""
+        if answer.status != 200 or _has_form(answer) or urlsplit(self._endpoint).path:
+            return ""
+        return (
+            "; if that is Kubeflow's dashboard, add '/pipeline' to 'kubeflow.endpoint' in ci.yaml"
+        )
+
+    def _asks_for_login(self, url: str, answer: BaseHTTPResponse) -> bool:
+        """Whether other credentials might get another answer."""
+        if answer.status in _REDIRECTS:
+            return not self._moved(url, answer)
+        if answer.status == 403:
+            return not _is(answer, "json")  # Kubeflow itself says in JSON what it forbids
+        return answer.status == 401 or (answer.status == 200 and _is(answer, "html"))
 
     def _moved(self, url: str, answer: BaseHTTPResponse) -> str:
         """The endpoint that a redirect leads to; "" where it leads to a login instead.
@@ -159,21 +181,27 @@ class Connection:
         A server that has moved asks for the same path elsewhere (http to https,
         mostly); a login form has a path of its own.
         """
-        path = urlsplit(url).path
-        asked = path.removeprefix(urlsplit(self._endpoint).path)
-        target = urlsplit(_location(url, answer))
-        if not asked or not target.path.endswith(asked):
+        if answer.status not in _REDIRECTS:
             return ""
-        return _shown(target._replace(path=target.path.removesuffix(asked)).geturl())
+        asked = urlsplit(url).path.removeprefix(urlsplit(self._endpoint).path)
+        target = _location(url, answer)
+        path = target.partition("?")[0].partition("#")[0]
+        return shown(path.removesuffix(asked)) if asked and path.endswith(asked) else ""
 
 
-def _asks_for_login(url: str, answer: BaseHTTPResponse) -> bool:
-    """Whether other credentials might get another answer."""
+def _page(url: str, answer: BaseHTTPResponse) -> str:
+    """What a page is called that came instead of an answer; "" where none came."""
     if answer.status in _REDIRECTS:
-        return bool(_location(url, answer))
-    if answer.status == 403:
-        return not _is(answer, "json")  # Kubeflow itself says in JSON what is not allowed
-    return answer.status == 401 or (answer.status == 200 and _is(answer, "html"))
+        return f"a login page ({shown(_location(url, answer))})"
+    if not _is(answer, "html"):
+        return ""
+    if answer.status == 200:
+        return "a login page" if _has_form(answer) else "a page of HTML (a login, mostly)"
+    return f"a page with status {answer.status} (a sign-in page, or a firewall's)"
+
+
+def _has_form(answer: BaseHTTPResponse) -> bool:
+    return b"<form" in answer.data.lower()
 
 
 def _is(answer: BaseHTTPResponse, kind: str) -> bool:
@@ -181,18 +209,28 @@ def _is(answer: BaseHTTPResponse, kind: str) -> bool:
 
 
 def _location(url: str, answer: BaseHTTPResponse) -> str:
-    location = answer.headers.get("Location", "")
-    return urljoin(url, location) if location else ""
+    """Where a redirect leads; "" for one that leads nowhere."""
+    try:
+        return urljoin(url, answer.headers.get("Location", ""))
+    except ValueError:  # "http://[": nothing that a browser could follow, either
+        return ""
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """An address for a sentence: a query and a user's part may hold secrets."""
-    place = urlsplit(url)
-    netloc = place.netloc.rpartition("@")[2]
-    text = f"{place.scheme}://{netloc}{place.path}"
+    try:
+        place = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
+    text = f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}"
     return "".join(it for it in text if it.isprintable())[:200]
 
 
-def _origin(place: SplitResult) -> tuple[str, str | None, int | None]:
-    port = place.port or {"http": 80, "https": 443}.get(place.scheme)
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """What has to be the same for a request to go to the same server."""
+    try:
+        place = urlsplit(url)
+        port = place.port or {"http": 80, "https": 443}.get(place.scheme)
+    except ValueError:
+        return "", None, None
     return place.scheme, place.hostname, port

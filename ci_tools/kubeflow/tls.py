@@ -3,22 +3,125 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 from ci_tools import config
-from ci_tools.errors import KubeflowError
+from ci_tools.errors import ConfigError, KubeflowError
+from ci_tools.kubeflow import declared
+
+_BUNDLE = "Give the bundle of the authority that signed it as 'kubeflow.ca_bundle' in ci.yaml"
+_CLIENT = "Give a certificate that it trusts as 'kubeflow.client_certificate' and 'client_key'"
+# By OpenSSL's numbers (X509_V_ERR_*), which do not change with its wording.
+_VERIFY = {
+    9: ("its certificate is not valid yet", "Check this machine's clock, then the certificate"),
+    10: ("its certificate has expired", "Ask who runs it to renew the certificate"),
+    18: ("its certificate signs itself and is not in the bundle", _BUNDLE),
+    19: ("an unknown authority signed its certificate", _BUNDLE),
+    20: ("an unknown authority signed its certificate", _BUNDLE),
+    21: ("an unknown authority signed its certificate", _BUNDLE),
+    62: (
+        "its certificate is for another host name",
+        "Write the name that the certificate is for in 'kubeflow.endpoint' in ci.yaml",
+    ),
+    64: (
+        "its certificate is not for this IP address",
+        "Write the name that the certificate is for in 'kubeflow.endpoint' in ci.yaml",
+    ),
+}
+# What the server says of our certificate, and what comes from no TLS server at all.
+_ALERTS = {
+    "CERTIFICATE_REQUIRED": ("it demands a client certificate", _CLIENT),
+    "HANDSHAKE_FAILURE": (
+        "it ended the handshake, as servers do that demand a client certificate",
+        _CLIENT,
+    ),
+    "ALERT_CERTIFICATE_EXPIRED": ("our client certificate has expired", _CLIENT),
+    "ALERT_UNKNOWN_CA": ("it does not know who signed our client certificate", _CLIENT),
+    "ALERT_BAD_CERTIFICATE": ("it refuses our client certificate", _CLIENT),
+    "ALERT_CERTIFICATE_REVOKED": ("our client certificate was revoked", _CLIENT),
+    "WRONG_VERSION_NUMBER": (
+        "it does not speak TLS there",
+        "Begin 'kubeflow.endpoint' in ci.yaml with http://, or give the port of https",
+    ),
+}
+
+
+def files(settings: config.KubeflowServer) -> tuple[str, tuple[str, str] | str | None]:
+    """The CA bundle, and our certificate with its key, as requests takes them.
+
+    Without `ca_bundle` the roots that kfp itself trusts. Raises ConfigError for
+    files that are not there.
+    """
+    import certifi
+
+    bundle = certifi.where()
+    if settings.ca_bundle is not None:
+        bundle = str(declared.existing("ca_bundle", settings.ca_bundle))
+    if settings.client_certificate is None:
+        return bundle, None
+    certificate = str(declared.existing("client_certificate", settings.client_certificate))
+    if settings.client_key is None:
+        return bundle, certificate
+    return bundle, (certificate, str(declared.existing("client_key", settings.client_key)))
 
 
 def context(settings: config.KubeflowServer) -> ssl.SSLContext:
-    """Trusts `ca_bundle`, or the roots that kfp itself trusts."""
-    import certifi
+    """What a connection trusts and shows. Raises ConfigError for files of no use."""
+    bundle, own = files(settings)
+    try:
+        made = ssl.create_default_context(cafile=bundle)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"kubeflow.ca_bundle '{bundle}' holds no certificates ({_short(error)})",
+            "Give the path of a PEM bundle in ci.yaml",
+        ) from error
+    if own is not None:
+        certificate, key = (own, None) if isinstance(own, str) else own
+        _show(made, certificate, key)
+    return made
 
-    return ssl.create_default_context(cafile=settings.ca_bundle or certifi.where())
+
+def _show(made: ssl.SSLContext, certificate: str, key: str | None) -> None:
+    encrypted = False
+
+    def no_passphrase() -> str:
+        nonlocal encrypted
+        encrypted = True  # without a callback OpenSSL asks at the terminal, and waits
+        return ""
+
+    try:
+        made.load_cert_chain(certificate, key, password=no_passphrase)
+    except (ssl.SSLError, OSError) as error:
+        name = Path(key or certificate)
+        raise ConfigError(
+            f"the client key '{name}' is encrypted"
+            if encrypted
+            else f"the client certificate '{certificate}' and its key do not fit ({_short(error)})",
+            "Give PEM files of a certificate and its own unencrypted key as "
+            "'kubeflow.client_certificate' and 'client_key' in ci.yaml",
+        ) from error
 
 
-def explained(settings: config.KubeflowServer, error: Exception) -> KubeflowError:
-    """The sentence for a handshake that failed."""
-    text = " ".join(str(error).split())
-    return KubeflowError(
-        f"no TLS connection to Kubeflow at {settings.endpoint} ({text})",
-        "Give the certificate authority's bundle as 'kubeflow.ca_bundle' in ci.yaml",
-    )
+def explained(settings: config.KubeflowServer, error: BaseException) -> KubeflowError:
+    """The sentence for a connection that failed. error: of ssl, or what a library made of it."""
+    cause = _cause(error)
+    what, todo = _short(cause), _BUNDLE
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        what, todo = _VERIFY.get(cause.verify_code, (what, _BUNDLE))
+    else:
+        found = [said for alert, said in _ALERTS.items() if alert in (what or "")]
+        what, todo = found[0] if found else (what, "Ask who runs it which TLS it speaks")
+    return KubeflowError(f"no TLS connection to Kubeflow at {settings.endpoint}: {what}", todo)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error of ssl inside those of urllib3 and requests."""
+    inner: object = error
+    while isinstance(inner, BaseException) and not isinstance(inner, ssl.SSLError):
+        error = inner
+        inner = getattr(inner, "reason", None) or (inner.args[0] if inner.args else None)
+    return inner if isinstance(inner, ssl.SSLError) else error
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "reason", None) or error).split())[:200]

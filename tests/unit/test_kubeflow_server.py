@@ -92,7 +92,9 @@ def client(fake: FakeKubeflow, **keywords: Any) -> KubeflowServer:
         namespace=keywords.pop("namespace", os.environ.get("KFP_NAMESPACE")),
     )
     if token := keywords.pop("token", ""):
-        keywords["credentials"] = auth.bearer(lambda: token, "the token in $KFP_TOKEN", "Mend it")
+        keywords["credentials"] = auth.bearer(
+            lambda: str(token), what="a test's token", remedy="Set KFP_TOKEN"
+        )
     return KubeflowServer(settings, poll=(0.01, 0.05), patience=5, **keywords)
 
 

@@ -1,0 +1,203 @@
+"""A login at Dex by user and password, as a browser does it; the result is cookies.
+
+The way (read from dexidp/dex, oauth2-proxy and Kubeflow's guide "Connect the SDK to
+the API"): what stands before Kubeflow (oauth2-proxy, authservice) redirects to Dex,
+perhaps after a sign-in page of its own with nothing but a button; Dex shows its
+connectors where it has several, then a form with the fields of a user and a
+password, which it shows again for wrong ones; perhaps it asks for an approval; then
+redirects lead back, and the proxy sets its session cookie.
+
+Forms are recognised by what is in them, not by their addresses, which differ. The
+password goes to Kubeflow's own scheme://host or the one declared for Dex, nowhere
+else: every address is held to these two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from ci_tools import config
+from ci_tools.errors import CIError, CredentialsError
+from ci_tools.kubeflow import tls
+from ci_tools.kubeflow.connection import AWAY, TIMEOUT, Away, origin, shown
+
+if TYPE_CHECKING:
+    import requests
+
+_PAGES = 8  # sign-in, connectors, password, approval, and some to spare
+
+
+def session_cookies(
+    settings: config.KubeflowServer, dex: config.DexLogin, user: str, password: str
+) -> str:
+    """The text of a Cookie header with a session of that user.
+
+    Raises CredentialsError for a wrong password or a login that goes otherwise,
+    Away, and KubeflowError without a TLS connection.
+    """
+    import requests
+
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy, and no password of ~/.netrc
+        session.verify, session.cert = tls.files(settings)
+        try:
+            return _Login(settings, dex, session).cookies(user, password)
+        except requests.exceptions.SSLError as error:
+            raise tls.explained(settings, error) from error
+        except requests.exceptions.RequestException as error:
+            raise Away(
+                f"the login at {settings.endpoint} does not answer ({type(error).__name__})",
+                "Check 'kubeflow.endpoint' in ci.yaml and that this machine reaches it",
+            ) from error
+
+
+class _Login:
+    def __init__(
+        self, settings: config.KubeflowServer, dex: config.DexLogin, session: requests.Session
+    ) -> None:
+        self._endpoint, self._dex, self._session = settings.endpoint.rstrip("/"), dex, session
+        self._origins = {origin(self._endpoint), origin(dex.address or self._endpoint)}
+
+    def cookies(self, user: str, password: str) -> str:
+        answer, sent = self._open("GET", f"{self._endpoint}/"), False
+        for _ in range(_PAGES):
+            page = _Page()
+            page.feed(answer.text)
+            if form := page.form("password"):
+                if sent:
+                    raise CredentialsError(
+                        f"Dex at {shown(answer.url)} does not know this user and password",
+                        f"Set {self._dex.user_env} and {self._dex.password_env} to valid ones",
+                    )
+                answer, sent = self._submit(answer.url, form.filled(user, password)), True
+            elif form := page.approval():
+                answer = self._submit(answer.url, form)
+            elif not sent and (link := page.connector(self._dex.connector)):
+                answer = self._open("GET", urljoin(answer.url, link))
+            elif not sent and (form := page.button()):
+                answer = self._submit(answer.url, form)
+            else:
+                break
+        if sent and (found := self._of_endpoint()):
+            return found
+        raise self._stuck(answer, "sets no session cookie" if sent else "shows no login form")
+
+    def _of_endpoint(self) -> str:
+        """Those of all cookies that a browser would send to Kubeflow."""
+        from requests import Request
+
+        request = Request("GET", f"{self._endpoint}/apis/")
+        return str(self._session.prepare_request(request).headers.get("Cookie", ""))
+
+    def _submit(self, page: str, form: _Form) -> requests.Response:
+        address = urljoin(page, form.action)
+        if form.method == "post":
+            return self._open("POST", address, data=form.fields)
+        return self._open("GET", address, params=form.fields)
+
+    def _open(
+        self,
+        method: str,
+        address: str,
+        data: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+    ) -> requests.Response:
+        """A page, after at most as many redirects as requests allows, all of them here."""
+        for _ in range(self._session.max_redirects):
+            if origin(address) not in self._origins:
+                raise self._astray(address)
+            answer = self._session.request(
+                method, address, data=data, params=params, timeout=TIMEOUT, allow_redirects=False
+            )
+            if answer.status_code in AWAY:
+                raise Away(
+                    f"the login at {shown(answer.url)} answered {answer.status_code}",
+                    "Ask who runs it",
+                )
+            if not answer.is_redirect:
+                return answer
+            # Every redirect of a login is followed with GET: a password is sent once.
+            method, data, params = "GET", None, None
+            address = urljoin(answer.url, answer.headers["Location"])
+        raise self._stuck(answer, "redirects without an end")
+
+    def _astray(self, address: str) -> CIError:
+        return CredentialsError(
+            f"the login of {self._endpoint} leads to {shown(address)}, which ci.yaml does not name",
+            "If that is your Dex, write its scheme://host as 'kubeflow.dex.address'",
+        )
+
+    def _stuck(self, answer: requests.Response, how: str) -> CIError:
+        return CredentialsError(
+            f"the login at {shown(answer.url)} {how} (status {answer.status_code})",
+            "Check 'kubeflow.endpoint' and 'kubeflow.dex' in ci.yaml with a browser: is this a "
+            "password login of Dex, and its connector the one that is named",
+        )
+
+
+@dataclass
+class _Form:
+    """kinds: the types of its fields; fields: what is sent."""
+
+    action: str = ""
+    method: str = "get"
+    kinds: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def filled(self, user: str, password: str) -> _Form:
+        words = {"password": password, "text": user, "email": user}
+        answers = {name: words[kind] for name, kind in self.kinds.items() if kind in words}
+        return _Form(self.action, "post", self.kinds, {**self.fields, **answers})
+
+
+class _Page(HTMLParser):
+    """The forms and links of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[_Form] = []
+        self.links: list[str] = []
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        said = {name: value or "" for name, value in attrs}
+        if tag == "a" and "href" in said:
+            self.links.append(said["href"])
+        elif tag == "form":
+            self.forms.append(_Form(said.get("action", ""), said.get("method", "get").lower()))
+            self._inside = True
+        elif tag == "input" and self._inside and (name := said.get("name")):
+            kind = said.get("type", "text").lower()
+            self.forms[-1].kinds[name] = kind
+            if kind not in ("checkbox", "radio", "submit", "button"):
+                self.forms[-1].fields[name] = said.get("value", "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._inside = False
+
+    def form(self, kind: str) -> _Form | None:
+        """The first form with a field of that kind."""
+        return next((it for it in self.forms if kind in it.kinds.values()), None)
+
+    def approval(self) -> _Form | None:
+        """Dex's consent; the form beside it rejects."""
+        return next((it for it in self.forms if it.fields.get("approval") == "approve"), None)
+
+    def connector(self, name: str) -> str | None:
+        """The link to one of Dex's connectors: .../auth/NAME?..."""
+        return next((it for it in self.links if urlsplit(it).path.endswith(f"/auth/{name}")), None)
+
+    def button(self) -> _Form | None:
+        """oauth2-proxy's sign-in page: a form with nothing to fill in, that leads on."""
+        return next(
+            (
+                it
+                for it in self.forms
+                if it.method == "get" and set(it.kinds.values()) <= {"hidden", "submit"}
+            ),
+            None,
+        )
