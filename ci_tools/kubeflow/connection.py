@@ -111,17 +111,8 @@ class Connection:
             return self._pool.request(
                 method, url, headers={**kept, **credentials}, redirect=False, retries=False, **given
             )
-        except urllib3.exceptions.SSLError as error:
-            raise tls.explained(self._settings, error) from error
         except urllib3.exceptions.HTTPError as error:
-            raise self._no_answer(error) from error
-
-    def _no_answer(self, error: Exception) -> KubeflowError:
-        text = self.hidden(error)
-        return Away(
-            f"Kubeflow at {self._endpoint} does not answer ({text})",
-            "Check 'kubeflow.endpoint' in ci.yaml and that this machine reaches it",
-        )
+            raise no_answer(self._settings, error, self.hidden(error)) from error
 
     def _refusal(self, url: str, answer: BaseHTTPResponse) -> CIError | None:
         """The error that an answer is, if it is one for any kind of request."""
@@ -189,6 +180,22 @@ class Connection:
         return shown(path.removesuffix(asked)) if asked and path.endswith(asked) else ""
 
 
+def no_answer(settings: config.KubeflowServer, error: Exception, words: str) -> KubeflowError:
+    """The error for a request that urllib3 or requests could not send. words: of `error`.
+
+    Away, but for certificates, which do not get better by waiting.
+    """
+    hung_up = tls.ended(settings, error)
+    if not hung_up and tls.failed(error):
+        return tls.explained(settings, error)
+    return Away(
+        f"Kubeflow at {settings.endpoint} does not answer ({hung_up or words})",
+        "Check 'kubeflow.endpoint'"
+        + (" and 'kubeflow.client_certificate'" if hung_up else "")
+        + " in ci.yaml and that this machine reaches it",
+    )
+
+
 def _page(url: str, answer: BaseHTTPResponse) -> str:
     """What a page is called that came instead of an answer; "" where none came."""
     if answer.status in _REDIRECTS:
@@ -209,10 +216,14 @@ def _is(answer: BaseHTTPResponse, kind: str) -> bool:
 
 
 def _location(url: str, answer: BaseHTTPResponse) -> str:
-    """Where a redirect leads; "" for one that leads nowhere."""
+    return joined(url, answer.headers.get("Location", ""))
+
+
+def joined(page: str, reference: str) -> str:
+    """The address that a page refers to; "" for what no browser could follow, either."""
     try:
-        return urljoin(url, answer.headers.get("Location", ""))
-    except ValueError:  # "http://[": nothing that a browser could follow, either
+        return urljoin(page, reference)
+    except ValueError:  # such as "http://["
         return ""
 
 

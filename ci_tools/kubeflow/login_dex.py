@@ -17,12 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from ci_tools import config
 from ci_tools.errors import CIError, CredentialsError
 from ci_tools.kubeflow import tls
-from ci_tools.kubeflow.connection import AWAY, TIMEOUT, Away, origin, shown
+from ci_tools.kubeflow.connection import AWAY, TIMEOUT, Away, joined, no_answer, origin, shown
 
 if TYPE_CHECKING:
     import requests
@@ -45,13 +45,9 @@ def session_cookies(
         session.verify, session.cert = tls.files(settings)
         try:
             return _Login(settings, dex, session).cookies(user, password)
-        except requests.exceptions.SSLError as error:
-            raise tls.explained(settings, error) from error
         except requests.exceptions.RequestException as error:
-            raise Away(
-                f"the login at {settings.endpoint} does not answer ({type(error).__name__})",
-                "Check 'kubeflow.endpoint' in ci.yaml and that this machine reaches it",
-            ) from error
+            # Its words may hold an address with a state in its query: not shown.
+            raise no_answer(settings, error, f"its login: {type(error).__name__}") from error
 
 
 class _Login:
@@ -76,7 +72,7 @@ class _Login:
             elif form := page.approval():
                 answer = self._submit(answer.url, form)
             elif not sent and (link := page.connector(self._dex.connector)):
-                answer = self._open("GET", urljoin(answer.url, link))
+                answer = self._open("GET", joined(answer.url, link))
             elif not sent and (form := page.button()):
                 answer = self._submit(answer.url, form)
             else:
@@ -93,7 +89,7 @@ class _Login:
         return str(self._session.prepare_request(request).headers.get("Cookie", ""))
 
     def _submit(self, page: str, form: _Form) -> requests.Response:
-        address = urljoin(page, form.action)
+        address = joined(page, form.action)
         if form.method == "post":
             return self._open("POST", address, data=form.fields)
         return self._open("GET", address, params=form.fields)
@@ -121,7 +117,7 @@ class _Login:
                 return answer
             # Every redirect of a login is followed with GET: a password is sent once.
             method, data, params = "GET", None, None
-            address = urljoin(answer.url, answer.headers["Location"])
+            address = joined(answer.url, answer.headers["Location"])
         raise self._stuck(answer, "redirects without an end")
 
     def _astray(self, address: str) -> CIError:

@@ -102,6 +102,11 @@ def _show(made: ssl.SSLContext, certificate: str, key: str | None) -> None:
         ) from error
 
 
+def failed(error: BaseException) -> bool:
+    """Whether an error of a library comes from ssl."""
+    return isinstance(_cause(error), ssl.SSLError)
+
+
 def explained(settings: config.KubeflowServer, error: BaseException) -> KubeflowError:
     """The sentence for a connection that failed. error: of ssl, or what a library made of it."""
     cause = _cause(error)
@@ -112,6 +117,21 @@ def explained(settings: config.KubeflowServer, error: BaseException) -> Kubeflow
         found = [said for alert, said in _ALERTS.items() if alert in (what or "")]
         what, todo = found[0] if found else (what, "Ask who runs it which TLS it speaks")
     return KubeflowError(f"no TLS connection to Kubeflow at {settings.endpoint}: {what}", todo)
+
+
+def ended(settings: config.KubeflowServer, error: BaseException) -> str:
+    """What it may mean that the server hung up; "" when it did not.
+
+    In TLS 1.3 a server sees our certificate when we already send our request, and
+    its alert may be lost with the connection.
+    """
+    hung_up = isinstance(_cause(error), ssl.SSLEOFError | ssl.SSLZeroReturnError) or any(
+        isinstance(it, ConnectionError) for it in (error, *error.args)
+    )
+    if not hung_up or not settings.endpoint.startswith("https:"):
+        return ""
+    wish = "refuse ours" if settings.client_certificate else "demand one"
+    return f"it hung up, as servers do that know client certificates and {wish}"
 
 
 def _cause(error: BaseException) -> BaseException:
