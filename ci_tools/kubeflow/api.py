@@ -46,9 +46,10 @@ class Api:
     """An authenticated connection, for any number of threads. Made by `connect`."""
 
     def __init__(
-        self, client: Any, connection: Connection, settings: config.KubeflowServer, patience: float
+        self, connection: Connection, settings: config.KubeflowServer, patience: float
     ) -> None:
         self._connection, self._settings, self._patience = connection, settings, patience
+        client = _client(settings, connection)
         self.pipelines = client._pipelines_api
         self.uploads = client._upload_api
         self.runs = client._run_api
@@ -154,17 +155,13 @@ class Api:
 
 def connect(settings: config.KubeflowServer, credentials: Credentials, patience: float) -> Api:
     """Log in and see that an API server answers. Raises as `Api.call`, and ConfigError."""
-    connection = Connection(settings, credentials)
-    client = _client(settings)
-    # Every API object of a client shares this one.
-    client._run_api.api_client.rest_client.pool_manager = connection
-    api = Api(client, connection, settings, patience)
+    api = Api(Connection(settings, credentials), settings, patience)
     api.call(api.health.healthz_service_get_healthz_with_http_info)
     return api
 
 
-def _client(settings: config.KubeflowServer) -> Any:
-    """A `kfp.Client` that depends on nothing but the settings, and asks nobody.
+def _client(settings: config.KubeflowServer, connection: Connection) -> Any:
+    """A `kfp.Client` that depends on nothing but these two, and asks nobody yet.
 
     Left to itself it takes credentials from IAP's environment variables and from
     gcloud, a namespace and cookies from ~/.config/kfp/context.json, and without a
@@ -182,6 +179,8 @@ def _client(settings: config.KubeflowServer) -> Any:
         )
     client._existing_config.api_key.clear()
     client._context_setting["namespace"] = settings.namespace or ""
+    # All its API objects send through the pool of one api_client.
+    client._run_api.api_client.rest_client.pool_manager = connection
     return client
 
 

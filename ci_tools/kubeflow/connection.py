@@ -186,8 +186,8 @@ def no_answer(settings: config.KubeflowServer, error: Exception, words: str) -> 
     Away, but for certificates, which do not get better by waiting.
     """
     hung_up = tls.ended(settings, error)
-    if not hung_up and tls.failed(error):
-        return tls.explained(settings, error)
+    if not hung_up and (explained := tls.explained(settings, error)):
+        return explained
     return Away(
         f"Kubeflow at {settings.endpoint} does not answer ({hung_up or words})",
         "Check 'kubeflow.endpoint'"

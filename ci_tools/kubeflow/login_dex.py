@@ -16,16 +16,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import requests  # here, since only those who log in import this module
 
 from ci_tools import config
 from ci_tools.errors import CIError, CredentialsError
 from ci_tools.kubeflow import tls
 from ci_tools.kubeflow.connection import AWAY, TIMEOUT, Away, joined, no_answer, origin, shown
-
-if TYPE_CHECKING:
-    import requests
 
 _PAGES = 8  # sign-in, connectors, password, approval, and some to spare
 
@@ -38,9 +36,7 @@ def session_cookies(
     Raises CredentialsError for a wrong password or a login that goes otherwise,
     Away, and KubeflowError without a TLS connection.
     """
-    import requests
-
-    with requests.Session() as session:
+    with _Session() as session:
         session.trust_env = False  # no proxy, and no password of ~/.netrc
         session.verify, session.cert = tls.files(settings)
         try:
@@ -48,6 +44,13 @@ def session_cookies(
         except requests.exceptions.RequestException as error:
             # Its words may hold an address with a state in its query: not shown.
             raise no_answer(settings, error, f"its login: {type(error).__name__}") from error
+
+
+class _Session(requests.Session):
+    """Cookies and nothing more: redirects are not even looked at, `_Login` follows them."""
+
+    def get_redirect_target(self, _resp: requests.Response) -> str | None:
+        return None
 
 
 class _Login:
@@ -63,11 +66,13 @@ class _Login:
             page = _Page()
             page.feed(answer.text)
             if form := page.form("password"):
-                if sent:
+                if answer.request.method == "POST":  # Dex shows it again, at its own address
                     raise CredentialsError(
                         f"Dex at {shown(answer.url)} does not know this user and password",
                         f"Set {self._dex.user_env} and {self._dex.password_env} to valid ones",
                     )
+                if sent:  # logged in, and asked to log in again: the session is not taken
+                    break
                 answer, sent = self._submit(answer.url, form.filled(user, password)), True
             elif form := page.approval():
                 answer = self._submit(answer.url, form)
@@ -83,9 +88,7 @@ class _Login:
 
     def _of_endpoint(self) -> str:
         """Those of all cookies that a browser would send to Kubeflow."""
-        from requests import Request
-
-        request = Request("GET", f"{self._endpoint}/apis/")
+        request = requests.Request("GET", f"{self._endpoint}/apis/")
         return str(self._session.prepare_request(request).headers.get("Cookie", ""))
 
     def _submit(self, page: str, form: _Form) -> requests.Response:

@@ -102,20 +102,19 @@ def _show(made: ssl.SSLContext, certificate: str, key: str | None) -> None:
         ) from error
 
 
-def failed(error: BaseException) -> bool:
-    """Whether an error of a library comes from ssl."""
-    return isinstance(_cause(error), ssl.SSLError)
+def explained(settings: config.KubeflowServer, error: BaseException) -> KubeflowError | None:
+    """The sentence for a handshake that failed; None for an error that is not of ssl.
 
-
-def explained(settings: config.KubeflowServer, error: BaseException) -> KubeflowError:
-    """The sentence for a connection that failed. error: of ssl, or what a library made of it."""
-    cause = _cause(error)
-    what, todo = _short(cause), _BUNDLE
+    error: of ssl, or what urllib3 or requests made of it.
+    """
+    cause = _inside(error, (ssl.SSLError,))
+    if cause is None:
+        return None
+    what, todo = _short(cause), "Ask who runs it which TLS it speaks"
     if isinstance(cause, ssl.SSLCertVerificationError):
-        what, todo = _VERIFY.get(cause.verify_code, (what, _BUNDLE))
+        what, todo = _VERIFY.get(cause.verify_code, (cause.verify_message, _BUNDLE))
     else:
-        found = [said for alert, said in _ALERTS.items() if alert in (what or "")]
-        what, todo = found[0] if found else (what, "Ask who runs it which TLS it speaks")
+        what, todo = next((it for alert, it in _ALERTS.items() if alert in what), (what, todo))
     return KubeflowError(f"no TLS connection to Kubeflow at {settings.endpoint}: {what}", todo)
 
 
@@ -125,22 +124,21 @@ def ended(settings: config.KubeflowServer, error: BaseException) -> str:
     In TLS 1.3 a server sees our certificate when we already send our request, and
     its alert may be lost with the connection.
     """
-    hung_up = isinstance(_cause(error), ssl.SSLEOFError | ssl.SSLZeroReturnError) or any(
-        isinstance(it, ConnectionError) for it in (error, *error.args)
-    )
-    if not hung_up or not settings.endpoint.startswith("https:"):
+    kinds = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError)
+    if not settings.endpoint.startswith("https:") or not _inside(error, kinds):
         return ""
     wish = "refuse ours" if settings.client_certificate else "demand one"
     return f"it hung up, as servers do that know client certificates and {wish}"
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The error of ssl inside those of urllib3 and requests."""
-    inner: object = error
-    while isinstance(inner, BaseException) and not isinstance(inner, ssl.SSLError):
-        error = inner
-        inner = getattr(inner, "reason", None) or (inner.args[0] if inner.args else None)
-    return inner if isinstance(inner, ssl.SSLError) else error
+def _inside(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+    """The first error of these kinds in what urllib3 and requests wrapped around it."""
+    if isinstance(error, kinds):
+        return error
+    for inner in (getattr(error, "reason", None), *error.args):
+        if isinstance(inner, BaseException) and (found := _inside(inner, kinds)):
+            return found
+    return None
 
 
 def _short(error: BaseException) -> str:
