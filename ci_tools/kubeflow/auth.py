@@ -6,11 +6,14 @@ headers and nowhere else: no sentence of ours shows it.
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from ci_tools import config
 from ci_tools.errors import CredentialsError
@@ -75,10 +78,23 @@ class Credentials:
         for name, value in self._headers.items():
             if name == "cookie":
                 values = (cookie.partition("=")[2].strip() for cookie in value.split(";"))
-                self._secrets.update(it for it in values if len(it) >= _SHORTEST)
+                found = [it for it in values if len(it) >= _SHORTEST]
             else:
-                self._secrets.add(value.partition(" ")[2])
+                found = [value.partition(" ")[2]]
+            self._secrets.update(spelling for it in found for spelling in _spellings(it))
         return self._headers
+
+
+def _spellings(secret: str) -> set[str]:
+    """As it may come back: in an address, a page, JSON, or an error of Python's."""
+    return {
+        secret,
+        quote(secret),
+        quote(secret, safe=""),
+        html.escape(secret),
+        json.dumps(secret)[1:-1],
+        repr(secret)[1:-1],
+    }
 
 
 def chosen(settings: config.KubeflowServer) -> Credentials:

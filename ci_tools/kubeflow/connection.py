@@ -92,7 +92,7 @@ class Connection:
 
     def hidden(self, text: object) -> str:
         """Words of somebody else's, short, on one line and without our secrets."""
-        return self._credentials.hidden(" ".join(str(text).split()))[:_LONGEST]
+        return " ".join(self._credentials.hidden(str(text)).split())[:_LONGEST]
 
     def _send(
         self,
