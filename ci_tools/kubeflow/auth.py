@@ -114,7 +114,7 @@ def chosen(settings: config.KubeflowServer) -> Credentials:
     remedy = f"Set the environment variable {name} to a valid token{where}"
     if token := os.environ.get(name, "").strip():
         return bearer(lambda: token, what=f"the bearer token in ${name}", remedy=remedy)
-    if settings.token_env is None and SERVICE_ACCOUNT.is_file():
+    if settings.token_env is None and declared.readable(SERVICE_ACCOUNT):
         return bearer(
             lambda: declared.secret("token_file", SERVICE_ACCOUNT),
             what=f"the service account's token ({SERVICE_ACCOUNT})",

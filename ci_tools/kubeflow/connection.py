@@ -177,7 +177,8 @@ class Connection:
         asked = urlsplit(url).path.removeprefix(urlsplit(self._endpoint).path)
         target = _location(url, answer)
         path = target.partition("?")[0].partition("#")[0]
-        return shown(path.removesuffix(asked)) if asked and path.endswith(asked) else ""
+        place = shown(path.removesuffix(asked)) if asked and path.endswith(asked) else ""
+        return "" if place == self._endpoint else place  # to itself, with a cookie to set
 
 
 def no_answer(settings: config.KubeflowServer, error: Exception, words: str) -> KubeflowError:

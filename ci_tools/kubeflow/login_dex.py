@@ -84,6 +84,11 @@ class _Login:
                 break
         if sent and (found := self._of_endpoint()):
             return found
+        if self._endpoint.startswith("http:") and any(it.secure for it in self._session.cookies):
+            raise CredentialsError(
+                f"the login at {self._endpoint} sets cookies that only https may carry",
+                "Write an https:// address as 'kubeflow.endpoint' in ci.yaml",
+            )
         raise self._stuck(answer, "sets no session cookie" if sent else "shows no login form")
 
     def _of_endpoint(self) -> str:

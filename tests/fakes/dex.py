@@ -28,6 +28,7 @@ class FakeDex:
     connectors: of Dex; all but "local" know nobody.
     approval:   whether Dex asks for one.
     dex:        scheme://host in Dex's addresses, "" for relative ones.
+    secure:     whether the proxy's cookies are for https only.
     sessions:   cookies that are valid now: clear it, and all have expired.
     logins:     how many sessions there ever were.
     """
@@ -38,6 +39,7 @@ class FakeDex:
     connectors: tuple[str, ...] = ("local",)
     approval: bool = False
     dex: str = ""
+    secure: bool = False
     sessions: set[str] = field(default_factory=set)
     logins: int = 0
     refuse_all: bool = False
@@ -80,7 +82,7 @@ class FakeDex:
         csrf = uuid.uuid4().hex
         self._states[csrf] = back
         request = {"client_id": "oauth2-proxy", "state": csrf, "redirect_uri": "/oauth2/callback"}
-        cookie = f"_oauth2_proxy_kubeflow_csrf={csrf}; Path=/; HttpOnly"
+        cookie = self._cookie("_oauth2_proxy_kubeflow_csrf", csrf)
         return _redirect(302, f"{self.dex}/dex/auth?{urlencode(request)}", cookie)
 
     def _choose(self, query: str) -> Response:
@@ -120,8 +122,11 @@ class FakeDex:
         session = uuid.uuid4().hex
         self.sessions.add(session)
         self.logins += 1
-        cookie = f"oauth2_proxy_kubeflow={session}; Path=/; HttpOnly"
+        cookie = self._cookie("oauth2_proxy_kubeflow", session)
         return _redirect(302, self._states[query["state"]], cookie)
+
+    def _cookie(self, name: str, value: str) -> str:
+        return f"{name}={value}; Path=/; HttpOnly" + ("; Secure" if self.secure else "")
 
     def _remember(self, csrf: str) -> str:
         state = uuid.uuid4().hex
