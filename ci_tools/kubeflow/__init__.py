@@ -9,7 +9,6 @@ from typing import Protocol
 from ci_tools.config import Environment
 from ci_tools.documents import Json, Run, Source, Upload
 from ci_tools.errors import ConfigError
-from ci_tools.kubeflow import tls
 from ci_tools.kubeflow.progress import Watch, nobody
 
 VERSION_NAME_LIMIT = 127  # of the API server, in characters
@@ -66,9 +65,10 @@ def connect(environment: Environment, home: Path) -> Kubeflow:
         from ci_tools.kubeflow.embedded import EmbeddedKubeflow
 
         return EmbeddedKubeflow(home)
-    tls.files(server)
+    from ci_tools.kubeflow import tls
     from ci_tools.kubeflow.server import KubeflowServer
 
+    tls.files(server)
     return KubeflowServer(server)
 
 

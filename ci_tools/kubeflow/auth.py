@@ -11,7 +11,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -68,33 +68,37 @@ class Credentials:
     def hidden(self, text: str) -> str:
         """A server's text, in which it may have repeated our secrets, without them."""
         with self._lock:
-            secrets = sorted(self._secrets, key=len, reverse=True)
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
+            secrets = list(self._secrets)
+        return hidden(text, secrets)
 
     def _obtained(self) -> Mapping[str, str]:
         self._headers = self._obtain()
         for name, value in self._headers.items():
             if name == "cookie":
                 values = (cookie.partition("=")[2].strip() for cookie in value.split(";"))
-                found = [it for it in values if len(it) >= _SHORTEST]
+                self._secrets.update(it for it in values if len(it) >= _SHORTEST)
             else:
-                found = [value.partition(" ")[2]]
-            self._secrets.update(spelling for it in found for spelling in _spellings(it))
+                self._secrets.add(value.partition(" ")[2])
         return self._headers
 
 
-def _spellings(secret: str) -> set[str]:
-    """As it may come back: in an address, a page, JSON, or an error of Python's."""
-    return {
-        secret,
-        quote(secret),
-        quote(secret, safe=""),
-        html.escape(secret),
-        json.dumps(secret)[1:-1],
-        repr(secret)[1:-1],
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """Text without the secrets, however it spells them: in an address, a page, JSON, Python."""
+    spellings = {
+        spelling
+        for it in secrets
+        for spelling in (
+            it,
+            quote(it),
+            quote(it, safe=""),
+            html.escape(it),
+            json.dumps(it)[1:-1],
+            repr(it)[1:-1],
+        )
     }
+    for spelling in sorted(spellings, key=len, reverse=True):
+        text = text.replace(spelling, "***")
+    return text
 
 
 def chosen(settings: config.KubeflowServer) -> Credentials:

@@ -13,6 +13,7 @@ need of them, and credentials would go wherever they lead.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 TIMEOUT = (10, 60)  # seconds to connect, and to wait for bytes
 AWAY = frozenset({429, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_TITLE = re.compile(r"<title>([^<]*)", re.I)
 _LONGEST = 500  # characters of a server's own words
 
 
@@ -79,15 +81,17 @@ class Connection:
     def said(self, body: bytes | str | None, reason: str | None) -> str:
         """The server's own words, from either form of its error bodies, without secrets.
 
-        A proxy's are a line of text ("RBAC: access denied") or a page, which is no
-        sentence: then the status' own word has to do.
+        A proxy's are a line of text ("RBAC: access denied") or a page, of which its
+        title tells ("400 No required SSL certificate was sent"), or else the status.
         """
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
         try:
             found = json.loads(text)
             text = found.get("error_message") or found.get("message") or found.get("error_details")
         except (ValueError, AttributeError, RecursionError):
-            text = "" if "<" in text else text
+            if "<" in text:
+                title = _TITLE.search(text)
+                text = title[1] if title else ""
         return self.hidden(text or reason or "")
 
     def hidden(self, text: object) -> str:

@@ -23,6 +23,7 @@ import requests  # here, since only those who log in import this module
 from ci_tools import config
 from ci_tools.errors import CIError, CredentialsError
 from ci_tools.kubeflow import tls
+from ci_tools.kubeflow.auth import hidden
 from ci_tools.kubeflow.connection import AWAY, TIMEOUT, Away, joined, no_answer, origin, shown
 
 _PAGES = 8  # sign-in, connectors, password, approval, and some to spare
@@ -40,7 +41,7 @@ def session_cookies(
         session.trust_env = False  # no proxy, and no password of ~/.netrc
         session.verify, session.cert = tls.files(settings)
         try:
-            return _Login(settings, dex, session).cookies(user, password)
+            return _Login(settings, dex, session, (user, password)).cookies()
         except requests.exceptions.RequestException as error:
             # Its words may hold an address with a state in its query: not shown.
             raise no_answer(settings, error, f"its login: {type(error).__name__}") from error
@@ -55,12 +56,17 @@ class _Session(requests.Session):
 
 class _Login:
     def __init__(
-        self, settings: config.KubeflowServer, dex: config.DexLogin, session: requests.Session
+        self,
+        settings: config.KubeflowServer,
+        dex: config.DexLogin,
+        session: requests.Session,
+        user: tuple[str, str],
     ) -> None:
         self._endpoint, self._dex, self._session = settings.endpoint.rstrip("/"), dex, session
+        self._user = user
         self._origins = {origin(self._endpoint), origin(dex.address or self._endpoint)}
 
-    def cookies(self, user: str, password: str) -> str:
+    def cookies(self) -> str:
         answer, sent = self._open("GET", f"{self._endpoint}/"), False
         for _ in range(_PAGES):
             page = _Page()
@@ -68,12 +74,12 @@ class _Login:
             if form := page.form("password"):
                 if answer.request.method == "POST":  # Dex shows it again, at its own address
                     raise CredentialsError(
-                        f"Dex at {shown(answer.url)} does not know this user and password",
+                        f"Dex at {self._shown(answer.url)} does not know this user and password",
                         f"Set {self._dex.user_env} and {self._dex.password_env} to valid ones",
                     )
                 if sent:  # logged in, and asked to log in again: the session is not taken
                     break
-                answer, sent = self._submit(answer.url, form.filled(user, password)), True
+                answer, sent = self._submit(answer.url, form.filled(*self._user)), True
             elif form := page.approval():
                 answer = self._submit(answer.url, form)
             elif not sent and (link := page.connector(self._dex.connector)):
@@ -118,7 +124,7 @@ class _Login:
             )
             if answer.status_code in AWAY:
                 raise Away(
-                    f"the login at {shown(answer.url)} answered {answer.status_code}",
+                    f"the login at {self._shown(answer.url)} answered {answer.status_code}",
                     "Ask who runs it",
                 )
             if not answer.is_redirect:
@@ -128,15 +134,20 @@ class _Login:
             address = joined(answer.url, answer.headers["Location"])
         raise self._stuck(answer, "redirects without an end")
 
+    def _shown(self, address: str) -> str:
+        """An address for a sentence, in which somebody may have put the password."""
+        return hidden(shown(address), self._user[1:])
+
     def _astray(self, address: str) -> CIError:
         return CredentialsError(
-            f"the login of {self._endpoint} leads to {shown(address)}, which ci.yaml does not name",
+            f"the login of {self._endpoint} leads to {self._shown(address)}, which ci.yaml does "
+            "not name",
             "If that is your Dex, write its scheme://host as 'kubeflow.dex.address'",
         )
 
     def _stuck(self, answer: requests.Response, how: str) -> CIError:
         return CredentialsError(
-            f"the login at {shown(answer.url)} {how} (status {answer.status_code})",
+            f"the login at {self._shown(answer.url)} {how} (status {answer.status_code})",
             "Check 'kubeflow.endpoint' and 'kubeflow.dex' in ci.yaml with a browser: is this a "
             "password login of Dex, and its connector the one that is named",
         )

