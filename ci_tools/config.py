@@ -19,6 +19,7 @@ from ci_tools import yaml_safe
 from ci_tools.config_base import Name, Seconds, SecretId, Section
 from ci_tools.config_errors import did_you_mean, explained
 from ci_tools.config_kubeflow import Bound as Bound
+from ci_tools.config_kubeflow import DexLogin as DexLogin
 from ci_tools.config_kubeflow import KubeflowServer as KubeflowServer
 from ci_tools.config_kubeflow import Pipeline as Pipeline
 from ci_tools.config_kubeflow import PipelineBranches as PipelineBranches

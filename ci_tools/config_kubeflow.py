@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
@@ -56,8 +57,38 @@ class Pipelines(Section):
     branches: PipelineBranches | None = None
 
 
+# Of an environment variable. A token that is written here by mistake has dots or dashes.
+Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+
+
+class DexLogin(Section):
+    """A login at Dex by user and password, as a browser does it.
+
+    user_env, password_env: names of the environment variables that hold them.
+    connector: which of Dex's ways to log in, where it offers several.
+    address: Dex's scheme://host, where it is not Kubeflow's own.
+    """
+
+    user_env: Variable
+    password_env: Variable
+    connector: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")] = "local"
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.address is not None:
+            _check_address("dex.address", self.address)
+
+
 class KubeflowServer(Section):
-    """token_env: name of the environment variable that holds a bearer token.
+    """A Kubeflow Pipelines server, and who we are to it: names, never secrets.
+
+    token_env, token_file: where a bearer token is; by default $KFP_TOKEN, and in
+    a pod of the cluster its service account's token.
+    cookies_env, cookies_file: where the text of a Cookie header is.
+    client_certificate, client_key: PEM files, for servers that demand them.
+    ca_bundle: PEM file of the authority that signed the server's certificate.
+    Files may be written as `$NAME`: an environment variable that holds the path.
+    They are read again when the server refuses what they held.
 
     shared: pipelines are put in no namespace, where all users see them; runs
     and schedules stay in `namespace`.
@@ -69,7 +100,37 @@ class KubeflowServer(Section):
     endpoint: str
     namespace: str | None = None
     experiment: str = "ci"
-    token_env: str = "KFP_TOKEN"  # noqa: S105 - the name of a variable
+    token_env: Variable | None = None
+    token_file: str | None = None
+    cookies_env: Variable | None = None
+    cookies_file: str | None = None
+    dex: DexLogin | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
     ca_bundle: str | None = None
     shared: bool = False
     allow_floating_schedules: bool = False
+
+    def __post_init__(self) -> None:
+        _check_address("endpoint", self.endpoint)
+        ways = ("token_env", "token_file", "cookies_env", "cookies_file", "dex")
+        declared = [way for way in ways if getattr(self, way) is not None]
+        if len(declared) > 1:
+            raise ValueError(f"{' and '.join(declared)} contradict each other: keep one")
+        if self.client_key is not None and self.client_certificate is None:
+            raise ValueError("a client_key needs its client_certificate")
+
+
+def _check_address(key: str, address: str) -> None:
+    """Raises ValueError, without the address where it may hold a password."""
+    try:
+        place = urlsplit(address)
+        known = place.scheme in ("http", "https") and place.hostname and place.port != 0
+    except ValueError:
+        known = False
+    if not known or not address.isprintable() or " " in address:
+        raise ValueError(f"{key} is not the address of a server (https://HOST or http://HOST)")
+    if place.username is not None or place.password is not None:
+        raise ValueError(f"{key} holds a user or a password: declare where they are instead")
+    if place.query or place.fragment:
+        raise ValueError(f"{key} is a page's address: leave out what begins with '?' or '#'")

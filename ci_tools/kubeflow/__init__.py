@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from ci_tools.config import Environment
 from ci_tools.documents import Json, Run, Upload
-from ci_tools.errors import ConfigError
 from ci_tools.kubeflow.known import Inventory
 from ci_tools.kubeflow.names import PIPELINE_NAME_LIMIT as PIPELINE_NAME_LIMIT
 from ci_tools.kubeflow.names import VERSION_NAME_LIMIT as VERSION_NAME_LIMIT
@@ -67,18 +65,15 @@ def connect(environment: Environment, home: Path) -> Kubeflow:
     """The Kubeflow of an environment; embedded where it names no server.
 
     home: directory for the catalogue and artefacts of the embedded one.
-    Asks nobody yet. Raises ConfigError when the CA bundle is not there.
+    Asks nobody yet. Raises ConfigError when a certificate's file is not there.
     """
     server = environment.kubeflow
     if server is None:
         from ci_tools.kubeflow.embedded import EmbeddedKubeflow
 
         return EmbeddedKubeflow(home)
-    if server.ca_bundle is not None and not Path(server.ca_bundle).is_file():
-        raise ConfigError(
-            f"kubeflow.ca_bundle '{server.ca_bundle}' is not a file",
-            "Give the path of a PEM bundle in ci.yaml",
-        )
+    from ci_tools.kubeflow import tls
     from ci_tools.kubeflow.server import KubeflowServer
 
-    return KubeflowServer(server, token=os.environ.get(server.token_env, ""))
+    tls.files(server)
+    return KubeflowServer(server)

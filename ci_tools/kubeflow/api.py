@@ -1,24 +1,28 @@
-"""One call to a Kubeflow API server: time-out, retry, and errors as sentences.
+"""One call to a Kubeflow API server: retry, and errors as sentences.
 
 Below `server.py`, which knows the rules, and above `kfp.Client`, whose
-generated API classes do the talking.
+generated API classes know the API, and `connection`, which does the talking.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
+import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ci_tools import config
-from ci_tools.errors import CredentialsError, KubeflowError
+from ci_tools.errors import KubeflowError
+from ci_tools.kubeflow.auth import Credentials
+from ci_tools.kubeflow.connection import Away as Away
+from ci_tools.kubeflow.connection import Connection
 
-_TIMEOUT = (10, 60)  # seconds to connect, and to wait for bytes
 _PAGE_SIZE = 100
-_AWAY = frozenset({429, 502, 503, 504})
+_CLASS_LOCK = threading.Lock()  # around what kfp keeps in its class
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class Conflict(KubeflowError):
@@ -29,20 +33,29 @@ class NotFound(KubeflowError):
     """404: nothing of that name is there."""
 
 
-class Away(KubeflowError):
-    """Nobody answered, or only a proxy that says the server is away."""
+@dataclass(frozen=True)
+class Answer:
+    """What a server said to a raw request. headers: with names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Api:
-    """An authenticated connection. Made by `connect`, never by `__init__` alone."""
+    """An authenticated connection, for any number of threads. Made by `connect`."""
 
-    def __init__(self, client: Any, settings: config.KubeflowServer, patience: float) -> None:
-        self._settings, self._patience = settings, patience
+    def __init__(
+        self, connection: Connection, settings: config.KubeflowServer, patience: float
+    ) -> None:
+        self._connection, self._settings, self._patience = connection, settings, patience
+        client = _client(settings, connection)
         self.pipelines = client._pipelines_api
         self.uploads = client._upload_api
         self.runs = client._run_api
         self.experiments = client._experiment_api
         self.schedules = client._recurring_run_api
+        self.health = client._healthz_api
 
     def ask(self, method: Callable[..., Any], *given: Any, **keywords: Any) -> Any:
         """`call`, again with growing pauses while the server is away.
@@ -70,7 +83,43 @@ class Api:
         Raises CredentialsError (401, 403, a login page), Conflict, NotFound,
         Away, and KubeflowError for everything else.
         """
-        return call(self._settings, method, *given, **keywords)
+        from kfp_server_api.exceptions import ApiException  # type: ignore[import-untyped]
+
+        try:
+            answer, _, headers = method(*given, **keywords, _return_http_data_only=False)
+        except ApiException as error:
+            raise self._refused(error) from error
+        except ValueError as error:  # the generated classes' own check of what came
+            raise self._unknown(
+                f"with something unknown ({self._connection.hidden(error)})"
+            ) from error
+        if "json" not in headers.get("Content-Type", ""):  # they read it as an empty answer
+            raise self._unknown("with something else than JSON")
+        return answer
+
+    def raw(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        body: bytes = b"",
+        origin: bool = False,
+    ) -> Answer:
+        """One request to a service that the generated classes have no method for.
+
+        path: starts with a slash; below the endpoint, or below its scheme://host
+        with `origin`.
+
+        Raises CredentialsError (401, 403; a page of HTML with status 200, which is
+        a login's) and Away as `call` does, KubeflowError without a TLS connection
+        or for a redirect. All other statuses are returned.
+        """
+        answer = self._connection.request(
+            method, self._connection.url(path, origin=origin), headers=headers, body=body or None
+        )
+        found = {name.lower(): value for name, value in answer.headers.items()}
+        return Answer(answer.status, found, answer.data)
 
     def pages(
         self, method: Callable[..., Any], field: str, *given: Any, **keywords: Any
@@ -84,116 +133,56 @@ class Api:
             if not token:
                 return
 
+    def _refused(self, error: Any) -> KubeflowError:
+        said = self._connection.said(error.body, error.reason)
+        ours = "json" in (error.headers or {}).get("Content-Type", "")
+        if error.status == 404 and not ours:  # a proxy's: it says nothing of any name
+            return KubeflowError(
+                f"there is no Kubeflow API at {self._settings.endpoint} (404 {said})",
+                "Check 'kubeflow.endpoint' in ci.yaml: it may lack a path, such as '/pipeline'",
+            )
+        kind = {409: Conflict, 404: NotFound}.get(error.status, KubeflowError)
+        return kind(
+            f"Kubeflow at {self._settings.endpoint} answered {error.status} ({said})",
+            "Mend what it says, or ask who runs it",
+        )
 
-def connect(settings: config.KubeflowServer, token: str, patience: float) -> Api:
-    """Log in and see that an API server answers. Raises as `Api.call`."""
-    import kfp_server_api  # type: ignore[import-untyped]
+    def _unknown(self, how: str) -> KubeflowError:
+        return KubeflowError(
+            f"Kubeflow at {self._settings.endpoint} answered {how}",
+            "Compare its version with the kfp version in setup.cfg",
+        )
+
+
+def connect(settings: config.KubeflowServer, credentials: Credentials, patience: float) -> Api:
+    """Log in and see that an API server answers. Raises as `Api.call`, and ConfigError."""
+    api = Api(Connection(settings, credentials), settings, patience)
+    api.call(api.health.healthz_service_get_healthz_with_http_info)
+    return api
+
+
+def _client(settings: config.KubeflowServer, connection: Connection) -> Any:
+    """A `kfp.Client` that depends on nothing but these two, and asks nobody yet.
+
+    Left to itself it takes credentials from IAP's environment variables and from
+    gcloud, a namespace and cookies from ~/.config/kfp/context.json, and without a
+    namespace it tries the server's health for 25 seconds, without a time-out.
+    """
     from kfp import Client
 
-    # First with a time-out: Client's own health check has none, and tries for
-    # 25 seconds before it says why.
-    health = kfp_server_api.Configuration()
-    health.host = settings.endpoint.rstrip("/")
-    health.ssl_ca_cert = settings.ca_bundle
-    if token:
-        health.api_key = {"authorization": token}
-        health.api_key_prefix = {"authorization": "Bearer"}
-    with kfp_server_api.ApiClient(health) as probe:
-        service = kfp_server_api.HealthzServiceApi(probe)
-        call(settings, service.healthz_service_get_healthz_with_http_info)
-    with tempfile.TemporaryDirectory() as private, warnings.catch_warnings():
+    with _CLASS_LOCK, tempfile.TemporaryDirectory() as private, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # "works with v2 only": so do we
-        # ~/.config/kfp/context.json would bring another build's namespace and cookies.
         Client._LOCAL_KFP_CONTEXT = str(Path(private, "kfp", "context.json"))
         client = Client(
             host=settings.endpoint,
-            existing_token=token or None,
-            namespace=settings.namespace or "kubeflow",
-            ssl_ca_cert=settings.ca_bundle,
+            existing_token="-",  # noqa: S106 - so that it looks for none; `connection` has ours
+            namespace="-",  # none, and its default "kubeflow", make it ask for the health
         )
-    return Api(client, settings, patience)
-
-
-def call(
-    settings: config.KubeflowServer, method: Callable[..., Any], *given: Any, **keywords: Any
-) -> Any:
-    """See `Api.call`."""
-    import urllib3
-    from kfp_server_api.exceptions import ApiException  # type: ignore[import-untyped]
-
-    try:
-        answer, _, headers = method(
-            *given, **keywords, _request_timeout=_TIMEOUT, _return_http_data_only=False
-        )
-    except ApiException as error:
-        raise _refused(settings, error) from error
-    except urllib3.exceptions.HTTPError as error:
-        raise _away(settings, error) from error
-    except ValueError as error:  # the generated classes' own check of what came
-        raise KubeflowError(
-            f"Kubeflow at {settings.endpoint} answered with something unknown ({error})",
-            "Compare its version with the kfp version in setup.cfg",
-        ) from error
-    # A login page is a 200 that the generated classes read as an empty answer.
-    if "json" not in headers.get("Content-Type", ""):
-        raise CredentialsError(
-            f"{settings.endpoint} answered with a page instead of Kubeflow's API "
-            "(a login form, or a proxy's)",
-            _how_to_log_in(settings),
-        )
-    return answer
-
-
-def _refused(settings: config.KubeflowServer, error: Any) -> KubeflowError | CredentialsError:
-    said = _message(error)
-    if error.status in (401, 403):
-        return CredentialsError(
-            f"Kubeflow at {settings.endpoint} refuses these credentials "
-            f"({error.status}{': ' + said if said else ''})",
-            _how_to_log_in(settings),
-        )
-    if error.status == 0:  # how the generated client reports a TLS failure
-        return KubeflowError(
-            f"no TLS connection to Kubeflow at {settings.endpoint} ({said})",
-            "Give the certificate authority's bundle as 'kubeflow.ca_bundle' in ci.yaml",
-        )
-    kind = {409: Conflict, 404: NotFound}.get(error.status, KubeflowError)
-    if error.status in _AWAY:
-        kind = Away
-    return kind(
-        f"Kubeflow at {settings.endpoint} answered {error.status} ({said})",
-        "Mend what it says, or ask who runs it",
-    )
-
-
-def _away(settings: config.KubeflowServer, error: Exception) -> KubeflowError:
-    reason = getattr(error, "reason", None) or error
-    text = " ".join(str(reason).split())
-    if "SSL" in type(reason).__name__ or "CERTIFICATE" in text:
-        return KubeflowError(
-            f"no TLS connection to Kubeflow at {settings.endpoint} ({text})",
-            "Give the certificate authority's bundle as 'kubeflow.ca_bundle' in ci.yaml",
-        )
-    return Away(
-        f"Kubeflow at {settings.endpoint} does not answer ({text})",
-        "Check 'kubeflow.endpoint' in ci.yaml and that this machine reaches it",
-    )
-
-
-def _message(error: Any) -> str:
-    """The server's own words, from either form of its error bodies."""
-    try:
-        body = json.loads(error.body)
-        text = body.get("error_message") or body.get("message") or body.get("error_details") or ""
-    except (TypeError, ValueError, AttributeError):
-        text = error.reason or ""
-    return " ".join(str(text).split())[:500]
-
-
-def _how_to_log_in(settings: config.KubeflowServer) -> str:
-    return f"Set the environment variable {settings.token_env} to a valid token" + (
-        f" for namespace '{settings.namespace}'" if settings.namespace else ""
-    )
+    client._existing_config.api_key.clear()
+    client._context_setting["namespace"] = settings.namespace or ""
+    # All its API objects send through the pool of one api_client.
+    client._run_api.api_client.rest_client.pool_manager = connection
+    return client
 
 
 def page(settings: config.KubeflowServer, path: str) -> str:

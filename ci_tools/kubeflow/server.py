@@ -11,12 +11,13 @@ task details hold ids of a metadata store that the API does not serve. `outputs`
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from ci_tools import config
 from ci_tools.documents import Json, Run, Upload
-from ci_tools.kubeflow import api
+from ci_tools.kubeflow import api, auth
 from ci_tools.kubeflow.inventory import ServerInventory
 from ci_tools.kubeflow.progress import Watch, nobody
 from ci_tools.kubeflow.runs import Runs
@@ -27,28 +28,30 @@ from ci_tools.kubeflow.wanted import Wanted
 class KubeflowServer:
     """Satisfies `ci_tools.kubeflow.Kubeflow`.
 
-    token:    bearer token, "" for none.
-    poll:     seconds between two looks at a run: at first, and at most.
-    patience: seconds that the server may be away before a call is given up.
+    credentials: who asks; by default what the settings declare.
+    poll:        seconds between two looks at a run: at first, and at most.
+    patience:    seconds that the server may be away before a call is given up.
     """
 
     def __init__(
         self,
         settings: config.KubeflowServer,
         *,
-        token: str = "",
+        credentials: auth.Credentials | None = None,
         poll: tuple[float, float] = (1.0, 15.0),
         patience: float = 60.0,
     ) -> None:
-        self._settings, self._token = settings, token
+        self._settings, self._credentials = settings, credentials or auth.chosen(settings)
         self._poll, self._patience = poll, patience
         self._connection: api.Api | None = None
+        self._connecting = threading.Lock()
 
     @property
     def _api(self) -> api.Api:
-        if self._connection is None:
-            self._connection = api.connect(self._settings, self._token, self._patience)
-        return self._connection
+        with self._connecting:
+            if self._connection is None:
+                self._connection = api.connect(self._settings, self._credentials, self._patience)
+            return self._connection
 
     def upload(self, wanted: Wanted) -> Upload:
         """See `Kubeflow.upload`."""

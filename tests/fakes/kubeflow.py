@@ -13,18 +13,23 @@ from __future__ import annotations
 import email.parser
 import email.policy
 import json
+import ssl
 import sys
 import threading
 import time
 import urllib.parse
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import yaml
+
+# What stands before the server: is given each request (method, path, headers, body)
+# and answers it (status, headers, body) or lets it through with None.
+Gate = Callable[[str, str, dict[str, str], bytes], "tuple[int, dict[str, str], bytes] | None"]
 
 
 class Refused(Exception):
@@ -42,6 +47,7 @@ class FakeKubeflow:
     login:    answer everything with a login page, as a proxy in front does.
     failing:  this many next requests get 503.
     forbidden: namespaces that get 403.
+    gate:      what stands before the server and asks for a login.
     """
 
     states: list[str] = field(default_factory=lambda: ["SUCCEEDED"])
@@ -49,6 +55,7 @@ class FakeKubeflow:
     login: bool = False
     failing: int = 0
     forbidden: set[str] = field(default_factory=set)
+    gate: Gate | None = None
     endpoint: str = ""
     page_size: int = 3
     error: dict[str, Any] | None = None
@@ -324,6 +331,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with self.lock:
             self.fake.requests.append(f"{self.command} {self.path}")
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            if self.fake.gate and (
+                stopped := self.fake.gate(self.command, self.path, headers, body)
+            ):
+                status, said, page = stopped
+                self._answer(status, page, **said)
+                return
             if self.fake.login:
                 self._answer(200, b"<html><form action=/login></form></html>", "text/html")
                 return
@@ -395,9 +409,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, status: int, body: dict[str, Any]) -> None:
         self._answer(status, json.dumps(body).encode(), "application/json")
 
-    def _answer(self, status: int, body: bytes, kind: str) -> None:
+    def _answer(self, status: int, body: bytes, kind: str = "text/html", **headers: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -405,17 +421,24 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was interrupted hangs up; anything else is a defect of the fake."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        """A client that was interrupted, or does not trust us, hangs up.
+
+        Anything else is a defect of the fake.
+        """
+        if not isinstance(sys.exc_info()[1], ConnectionError | ssl.SSLError):
             super().handle_error(request, client_address)
 
 
 @contextmanager
-def serve(fake: FakeKubeflow) -> Iterator[FakeKubeflow]:
+def serve(fake: FakeKubeflow, tls: ssl.SSLContext | None = None) -> Iterator[FakeKubeflow]:
     """Serve the fake on a free loopback port, given in `fake.endpoint`."""
     handler = type("Handler", (_Handler,), {"fake": fake, "lock": threading.Lock()})
     server = _Server(("127.0.0.1", 0), handler)
-    fake.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    if tls:  # the handshake happens in the request's own thread
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    fake.endpoint = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -26,7 +26,7 @@ from ci_tools.errors import (
     KubeflowError,
     UploadConflictError,
 )
-from ci_tools.kubeflow import Wanted, connect, ir
+from ci_tools.kubeflow import Wanted, auth, connect, ir
 from ci_tools.kubeflow.server import KubeflowServer
 from tests.fakes.kubeflow import FakeKubeflow, serve
 
@@ -97,7 +97,10 @@ def client(fake: FakeKubeflow, **keywords: Any) -> KubeflowServer:
         endpoint=fake.endpoint,
         namespace=keywords.pop("namespace", os.environ.get("KFP_NAMESPACE")),
     )
-    keywords.setdefault("token", os.environ.get("KFP_TOKEN", "") if REAL else "")
+    if token := keywords.pop("token", ""):
+        keywords["credentials"] = auth.bearer(
+            lambda: str(token), what="a test's token", remedy="Set KFP_TOKEN"
+        )
     return KubeflowServer(settings, poll=(0.01, 0.05), patience=5, **keywords)
 
 

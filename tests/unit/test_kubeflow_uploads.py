@@ -67,8 +67,7 @@ class Server:
 
     def client(self, **settings: Any) -> KubeflowServer:
         given = {"endpoint": self.fake.endpoint, "namespace": NAMESPACE, **settings}
-        token = os.environ.get("KFP_TOKEN", "") if REAL else ""
-        return KubeflowServer(config.KubeflowServer(**given), token=token, patience=5)
+        return KubeflowServer(config.KubeflowServer(**given), patience=5)
 
     def wanted(self, commit: str = "c1", command: str = "true", **keywords: Any) -> Wanted:
         path = self.directory / f"{command}.yaml"

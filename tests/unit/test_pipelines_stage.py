@@ -298,7 +298,7 @@ def test_a_mark_on_a_pipeline_of_another_name_is_not_trusted(
 def test_a_server_that_refuses_is_an_error(served: Project, fake: FakeKubeflow) -> None:
     served.upload(branch="away")
     fake.forbidden = {"team"}
-    with pytest.raises(CredentialsError, match="refuses"):
+    with pytest.raises(CredentialsError, match="forbids"):
         served.prune()
 
 
