@@ -113,7 +113,7 @@ def surroundings(config: Mapping[str, Any], home: Path, resolve: Resolve) -> Sur
         shared_memory=_shared_memory(config.get("enabledSharedMemory")),
         deadline=float(config.get("activeDeadlineSeconds", 0)),
         notes=tuple(
-            f"its {word} mean nothing on this machine"
+            f"this machine has no use for its {word}"
             for key, word in _PLACEMENT.items()
             if config.get(key)
         ),
