@@ -22,7 +22,7 @@ _TOKEN = re.compile(
     | (?P<name>[A-Za-z_]\w*)
     | (?P<sign>&&|\|\||==|!=|<=|>=|[<>!()\[\].,+\-*/%])
     )""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"'}
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
