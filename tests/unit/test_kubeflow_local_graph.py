@@ -66,11 +66,13 @@ class Script:
     def __init__(self, *failing: str) -> None:
         self.failing, self.ran = failing, list[tuple[str, list[str]]]()
         self.during: Callable[[str], None] = lambda task: None
+        self.commands: list[list[str]] = []
         self._lock = threading.Lock()
 
     def run(self, image: str, command: list[str], *, task: str, **_: Any) -> Ended:
         with self._lock:
             self.ran.append((task, command[1:]))
+            self.commands.append(command)
         self.during(task)
         if task in self.failing:
             return Ended(1, "exit code 1")
@@ -346,6 +348,117 @@ def test_a_defect_is_a_failure_and_exit_tasks_still_run(
     assert ended.message == "task 'say' failed: ZeroDivisionError: ours"
     assert ended.states["tidy"] == "SUCCEEDED"
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_condition_on_an_output_of_any_name(run: Callable[..., Ran]) -> None:
+    body = """
+@dsl.pipeline(name="it")
+def it(n: int = 3):
+    with dsl.If(say(text="a").outputs["word"] == "a"):
+        maybe(text=f"<{n}>")
+"""
+    engine = Script()
+    assert run(body, engine).message == ""
+    assert engine.given("maybe") == [["<3>", "given"]]
+
+
+SAME = {
+    "values": """
+@dsl.pipeline(name="it")
+def it(n: int = 3, text: str = "t"):
+    count(n=n)
+    said = say(text=f"<{text}>")
+    maybe(text=said.outputs["word"])
+""",
+    "nested": """
+@dsl.pipeline
+def inner(text: str) -> str:
+    return say(text=text).outputs["word"]
+@dsl.pipeline(name="it")
+def it():
+    maybe(text=inner(text="deep").output)
+""",
+    "conditions": """
+@dsl.pipeline(name="it")
+def it(n: int = 5, text: str = "a"):
+    with dsl.If(text == "a"):
+        count(n=1)
+        with dsl.If(n > 4):
+            count(n=2)
+        with dsl.Elif(n > 3):
+            count(n=3)
+        with dsl.Else():
+            count(n=4)
+    with dsl.If(n < 5):
+        count(n=5)
+""",
+    "loops": """
+@dsl.pipeline(name="it")
+def it(items: list[str] = ["x", "y", "z"]):
+    with dsl.ParallelFor(items, parallelism=1) as x:
+        said = say(text=x)
+        maybe(text=said.outputs["word"])
+    words(all=dsl.Collected(said.outputs["word"]))
+    with dsl.ParallelFor([{"a": "1"}, {"a": "2"}]) as y:
+        say(text=y.a)
+""",
+    "exit": """
+@dsl.pipeline(name="it")
+def it():
+    with dsl.ExitHandler(last()):
+        say(text="a")
+""",
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_kfp_local_gets_right_is_the_same_here(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle is kfp.local with a script for an engine: which commands are run, how often.
+
+    What it gets wrong is not among these: it prints an integer in an f-string as
+    3.0, and takes a condition on an output that is not called `Output` for false.
+    """
+    from google.protobuf import json_format
+    from kfp import local
+    from kfp.local import docker_task_handler, pipeline_orchestrator
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    spec = compiled(SAME[name], tmp_path)
+    theirs, ours = Script(), Script()
+
+    def run_docker_container(command: list[str], **_: Any) -> int:
+        for word in command:  # kfp.local leaves the directories to the step
+            if word.startswith(str(tmp_path)):
+                Path(word).parent.mkdir(parents=True, exist_ok=True)
+        return theirs.run("i", command, task=command[0]).code
+
+    class NoClient:
+        def info(self) -> dict[str, Any]:
+            return {}
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(docker_task_handler, "run_docker_container", run_docker_container)
+    monkeypatch.setattr("docker.from_env", NoClient)
+    monkeypatch.setattr("kfp.local.config.LocalExecutionConfig.instance", None)
+    local.init(local.DockerRunner(), pipeline_root=str(tmp_path / "theirs"), raise_on_error=True)
+    pipeline_orchestrator.run_local_pipeline(
+        json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec()), {}
+    )
+    assert Ran(spec, ours, tmp_path / "ours").message == ""
+
+    def commands(engine: Script) -> list[list[str]]:
+        """Without the paths, which are another run's, and as kfp.local prints lists."""
+        return sorted(
+            [word.replace('","', '", "') for word in command if not word.startswith("/")]
+            for command in engine.commands
+        )
+
+    assert commands(ours) == commands(theirs)
+    assert theirs.commands
 
 
 def ir_of(edges: Mapping[int, set[int]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,53 @@ def test_an_artefact_is_there_without_a_report_and_takes_what_is_reported(tmp_pa
     )
     (model,) = messages.outputs(COMPONENT, message).artifacts["model"]
     assert (model["uri"], model["metadata"]) == (str(tmp_path / "model"), {"auc": 0.5})
+
+
+PYTHON = """
+from typing import NamedTuple
+from kfp import dsl
+@dsl.component(base_image="i")
+def learn(rows: int, names: list, flag: bool, data: dsl.Input[dsl.Dataset],
+          model: dsl.Output[dsl.Model], scores: dsl.Output[dsl.Metrics],
+          status: dsl.PipelineTaskFinalStatus, text: str = "d",
+          ) -> NamedTuple("Out", [("auc", float), ("n", int), ("all", list)]):
+    with open(data.path) as f, open(model.path, "w") as g:
+        g.write(f.read() + text + status.state)
+    model.metadata["rows"] = data.metadata["rows"]
+    scores.log_metric("loss", 0.25)
+    return (0.5, rows + 1, names + [flag])
+"""
+
+
+def test_kfp_s_own_executor_understands_the_message(tmp_path: Path) -> None:
+    """Python components: what kfp runs in their containers is the oracle."""
+    from google.protobuf import json_format
+    from kfp.dsl.executor import Executor
+
+    (tmp_path / "learn.py").write_text(PYTHON)
+    learn = runpy.run_path(str(tmp_path / "learn.py"))["learn"]
+    spec = json.loads(json_format.MessageToJson(learn.pipeline_spec))
+    (component,) = (it for it in spec["components"].values() if "executorLabel" in it)
+    (tmp_path / "data").write_text("rows;")
+    data = {**ARTIFACT, "uri": str(tmp_path / "data")}
+    status = {
+        "state": "FAILED",
+        "pipelineTaskName": "t",
+        "pipelineJobResourceName": "r",
+        "error": {},
+    }
+    inputs = Values({"rows": 3, "names": ["a"], "flag": True, "status": status}, {"data": [data]})
+    message = messages.executor_input(component, inputs, tmp_path / "out")
+    Executor(json.loads(json.dumps(message)), learn.python_func).execute()
+    found = messages.outputs(component, message)
+    assert found.parameters == {"auc": 0.5, "n": 4, "all": ["a", True]}
+    (model,), (scores,) = found.artifacts["model"], found.artifacts["scores"]
+    assert Path(model["uri"]).read_text() == "rows;dFAILED"
+    assert (model["metadata"], model["type"]["schemaTitle"]) == ({"rows": 3}, "system.Model")
+    assert (scores["metadata"], scores["type"]["schemaTitle"]) == (
+        {"loss": 0.25},
+        "system.Metrics",
+    )
 
 
 def surroundings(config: dict[str, Any], home: Path, **inputs: Any) -> platform.Surroundings:
