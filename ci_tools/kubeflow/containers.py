@@ -27,6 +27,37 @@ class Ended(NamedTuple):
     started: bool = True
 
 
+class Door:
+    """Through which every new container goes, so that a stopped run gets no more of them."""
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._inside, self._closed = 0, False
+
+    @contextlib.contextmanager
+    def pass_through(self) -> Iterator[bool]:
+        """Whether it is open; `close` waits for the end of the block."""
+        with self._change:
+            is_open = not self._closed
+            self._inside += is_open
+        try:
+            yield is_open
+        finally:
+            with self._change:
+                self._inside -= is_open
+                self._change.notify_all()
+
+    def close(self, seconds: float) -> bool:
+        """Let nobody in any more; whether all were out in time. Safe in a signal handler of
+        a thread that starts no containers."""
+        with self._change:
+            self._closed = True
+            return self._change.wait_for(lambda: not self._inside, seconds)
+
+
+DOOR = Door()
+
+
 class DockerEngine:
     """Steps of one run as containers; satisfies `local.step.Engine`.
 
@@ -146,14 +177,17 @@ def run(
         variables.setdefault("HOME", "/tmp")  # noqa: S108 - inside the container
     try:
         _have(client, image)
-        container = client.containers.create(
-            image,
-            command=command[1:],
-            entrypoint=command[:1],
-            volumes=volumes,
-            environment=variables,
-            **arguments,
-        )
+        with DOOR.pass_through() as is_open:
+            if not is_open:
+                return Ended(_NOT_STARTED, "the run is being stopped", False)
+            container = client.containers.create(
+                image,
+                command=command[1:],
+                entrypoint=command[:1],
+                volumes=volumes,
+                environment=variables,
+                **arguments,
+            )
     except APIError as error:
         return Ended(_NOT_STARTED, f"image {image} cannot be run ({_said(error)})", False)
     try:

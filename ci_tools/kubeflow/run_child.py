@@ -27,6 +27,8 @@ from ci_tools.kubeflow.progress import Task
 from ci_tools.kubeflow.recorder import Recorder
 from ci_tools.kubeflow.runlog import write_everything_to
 
+_DOOR_SECONDS = 1.0  # of the grace period of a stopped process, 3 s
+
 
 def run_pipeline(
     ir_path: str,
@@ -130,6 +132,7 @@ def _constants(pipeline: str, run_id: str, root: str) -> dict[str, str]:
 def _stopper(run_id: str) -> Callable[[int, FrameType | None], None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         os.write(1, b"stopped from outside: removing this run's containers\n")
+        containers.DOOR.close(_DOOR_SECONDS)  # one that is being made could not be found yet
         containers.remove_all(run_id)
         os._exit(128 + number)  # other threads may still wait for their containers
 

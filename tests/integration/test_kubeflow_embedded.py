@@ -346,7 +346,8 @@ SLEEP = """
 slow = step("Slow", "echo sleeping; exec sleep 600")
 @dsl.pipeline(name="it")
 def it():
-    slow()
+    for _ in range(3):
+        slow()
 """
 
 

@@ -461,6 +461,68 @@ def test_what_kfp_local_gets_right_is_the_same_here(
     assert theirs.commands
 
 
+def attempted(spec: dict[str, Any], root: Path, platforms: Mapping[str, Any]) -> tuple[str, Script]:
+    """The message of a run of a hand-made IR, and its engine."""
+    engine, tell = Script(), lambda *_: None
+    executors = spec["deploymentSpec"]["executors"]
+    steps = Steps(
+        engine, executors, platforms, root=root / "runs" / "run", cluster=root / "c", tell=tell
+    )
+    recorder = Recorder(lambda _: None, tell)
+    Graph(spec, steps.attempt, recorder, {}, 1).run({})
+    return recorder.message(), engine
+
+
+def test_a_secret_never_gets_on_a_command_line(tmp_path: Path) -> None:
+    spec = ir_of({0: set()})
+    secret = {"secretName": "s", "keyToEnv": [{"secretKey": "k", "envVar": "TOKEN"}]}
+    platforms = {
+        "platforms": {
+            "kubernetes": {"deploymentSpec": {"executors": {"e": {"secretAsEnv": [secret]}}}}
+        }
+    }
+    (tmp_path / "c" / "secrets" / "s").mkdir(parents=True)
+    (tmp_path / "c" / "secrets" / "s" / "k").write_text("opensesame")
+    container = spec["deploymentSpec"]["executors"]["e"]["container"]
+    container["command"] = ["login", "--token=$(TOKEN)"]
+    message, engine = attempted(spec, tmp_path, platforms)
+    assert message.startswith("task 't0' failed: its command line has the secret $(TOKEN) in it")
+    assert engine.commands == []
+    container["command"] = ["login", "$(HOST)"]
+    container["env"] = [{"name": "HOST", "value": "h"}]
+    message, engine = attempted(spec, tmp_path, platforms)
+    assert (message, engine.commands) == ("", [["login", "h"]])
+
+
+@pytest.mark.parametrize("workspace", [False, True])
+def test_imports(tmp_path: Path, workspace: bool) -> None:
+    body = """
+@dsl.container_component
+def use(data: dsl.Input[dsl.Dataset]):
+    return dsl.ContainerSpec(image="i", command=["use", data.path])
+@dsl.pipeline(name="it")
+def it(uri: str):
+    imported = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset, metadata={"from": uri})
+    use(data=imported.output)
+"""
+    spec = compiled(body, tmp_path)
+    importer = spec["deploymentSpec"]["executors"]["exec-importer"]["importer"]
+    importer["downloadToWorkspace"] = workspace
+    data = tmp_path / "what is there"
+    data.mkdir()
+    (data / "x").write_text("1")
+    engine = Script()
+    ended = Ran(spec, engine, tmp_path, uri=data.as_uri())
+    assert ended.message == ""
+    ((path,),) = engine.given("use")
+    assert (path == str(data)) is not workspace
+    assert (Path(path) / "x").read_text() == "1"
+    lost = Ran(spec, engine, tmp_path, uri=data.as_uri() + "-not")
+    assert f"there is no {data}-not to import" in lost.message
+    remote = Ran(spec, engine, tmp_path, uri="s3://bucket/data")
+    assert (remote.message == "") is not workspace
+
+
 def ir_of(edges: Mapping[int, set[int]]) -> dict[str, Any]:
     """One component, run by a task a node; `edges`: node -> nodes before it."""
     tasks = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
 
 from ci_tools.kubeflow import recorder
-from ci_tools.kubeflow.containers import _lines
+from ci_tools.kubeflow.containers import Door, _lines
 from ci_tools.kubeflow.local.resolve import NOTHING, Scope, Values
 from ci_tools.kubeflow.local.step import Job
 from ci_tools.kubeflow.progress import Task
@@ -76,6 +77,27 @@ def test_lines_are_whole_wherever_the_stream_is_cut(size: int) -> None:
     data = "one\r\nzwö\n\nlast".encode()
     chunks = [data[start : start + size] for start in range(0, len(data), size)]
     assert list(_lines(iter(chunks))) == ["one", "zwö", "", "last"]
+
+
+def test_a_closed_door_waits_for_who_is_inside_and_lets_nobody_in() -> None:
+    door, inside, leave = Door(), threading.Event(), threading.Event()
+    entered: list[bool] = []
+
+    def enter() -> None:
+        with door.pass_through() as is_open:
+            entered.append(is_open)
+            inside.set()
+            assert leave.wait(30)
+
+    first = threading.Thread(target=enter)
+    first.start()
+    assert inside.wait(30)
+    assert not door.close(0.01)  # one is still being made
+    leave.set()
+    assert door.close(30)
+    enter()
+    assert entered == [True, False]
+    first.join()
 
 
 def test_nothing_heavy_on_the_start_up_path() -> None:

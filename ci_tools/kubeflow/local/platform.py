@@ -46,9 +46,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Surroundings(NamedTuple):
-    """A container's surroundings. deadline: seconds for one attempt, 0 for none."""
+    """A container's surroundings.
+
+    secrets:  variables of the environment that no command line may show.
+    deadline: seconds for one attempt, 0 for none.
+    """
 
     environment: dict[str, str]
+    secrets: frozenset[str]
     volumes: dict[str, dict[str, str]]
     tmpfs: dict[str, str]
     shared_memory: int
@@ -104,6 +109,9 @@ def surroundings(config: Mapping[str, Any], home: Path, resolve: Resolve) -> Sur
         volumes[str(volume)] = {"bind": item["mountPath"], "mode": "rw"}
     return Surroundings(
         environment=environment,
+        secrets=frozenset(
+            pair["envVar"] for it in config.get("secretAsEnv", []) for pair in it["keyToEnv"]
+        ),
         volumes=volumes,
         tmpfs={
             item["mountPath"]: "mode=1777"

@@ -130,11 +130,15 @@ class Steps:
         for note in (*allowed.notes, *around.notes):
             self._note(job.label, label, note)
         environment = variables(container.get("env", []))
+        parts = [*container.get("command", []), *container.get("args", [])]
+        for name in around.secrets:
+            if any(f"$({name})" in part for part in parts):
+                raise InputError(
+                    f"its command line has the secret $({name}) in it; let its program read "
+                    "the variable instead"
+                )
         command = placeholders.command(
-            [
-                expanded(part, environment)
-                for part in (*container.get("command", []), *container.get("args", []))
-            ],
+            [expanded(part, environment | around.environment) for part in parts],
             message,
             frozenset(name for name, it in job.inputs.parameters.items() if it is not None)
             | frozenset(job.inputs.artifacts),
@@ -185,6 +189,8 @@ class Steps:
         path = urllib.parse.unquote(split.path) if split.scheme == "file" else uri
         if path.startswith("/") and not Path(path).exists():
             raise InputError(f"there is no {path} to import")
+        if importer.get("downloadToWorkspace"):
+            path = str(self._copied(path, job))
         artifact = {
             "name": "artifact",
             "type": importer["typeSchema"],
@@ -193,6 +199,18 @@ class Steps:
         }
         (output,) = job.component["outputDefinitions"]["artifacts"]
         return Values({}, {output: [artifact]})
+
+    def _copied(self, path: str, job: Job) -> Path:
+        """A copy in the run's workspace, which its steps may change."""
+        if not path.startswith("/"):
+            raise InputError(f"only files of this machine can be put in a workspace, not {path}")
+        copy = self._workspace.joinpath(".artifacts", *job.path, Path(path).name)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if Path(path).is_dir():
+            shutil.copytree(path, copy, dirs_exist_ok=True)
+        else:
+            shutil.copy2(path, copy)
+        return copy
 
     def _constants(self, job: Job) -> dict[str, str]:
         return {
