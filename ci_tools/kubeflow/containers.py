@@ -48,8 +48,10 @@ class Door:
                 self._change.notify_all()
 
     def close(self, seconds: float) -> bool:
-        """Let nobody in any more; whether all were out in time. Safe in a signal handler of
-        a thread that starts no containers."""
+        """Let nobody in any more; whether all were out in time.
+
+        May be called by a signal handler, in a thread that starts no containers.
+        """
         with self._change:
             self._closed = True
             return self._change.wait_for(lambda: not self._inside, seconds)
@@ -155,11 +157,11 @@ def run(
 ) -> Ended:
     """Run one step's container to its end and remove it.
 
-    command: the step's command and arguments; it replaces the image's ENTRYPOINT
-             and CMD, as in a cluster. An empty one fails, as it does there
-             (launcher_v2.go: "command and arguments are empty").
-    line:    called with every line that the container writes.
-    memory:  its limit as it was written, for the message of one that ran out of it.
+    command:  the step's command and arguments; it replaces the image's ENTRYPOINT
+              and CMD, as in a cluster. An empty one fails, as it does there
+              (launcher_v2.go: "command and arguments are empty").
+    line:     called with every line that the container writes.
+    memory:   its limit as it was written, for the message of one that ran out of it.
     deadline: seconds from its start after which it is killed; 0 for none.
 
     The exit code is read from the stopped container before it is removed: with
