@@ -578,6 +578,49 @@ def test_any_graph(drawn: tuple[dict[int, set[int]], set[int]], slots: int) -> N
     assert outcome.state == ("FAILED" if "FAILED" in expected.values() else "SUCCEEDED")
 
 
+@pytest.mark.parametrize(("again", "attempts"), [(True, 3), (False, 1)])
+def test_only_what_ran_and_failed_is_tried_again(again: bool, attempts: int) -> None:
+    spec = ir_of({0: set()})
+    spec["root"]["dag"]["tasks"]["t0"]["retryPolicy"] = {"maxRetryCount": 2}
+    tried: list[str] = []
+
+    def attempt(job: Job) -> Values:
+        tried.append(job.name)
+        raise StepError("no", again=again)
+
+    recorder = Recorder(lambda _: None, lambda *_: None)
+    Graph(spec, attempt, recorder, {}, 1).run({})
+    assert (len(tried), recorder.message()) == (attempts, "task 't0' failed: no")
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_loop_runs_as_many_iterations_at_once_as_it_says(
+    run: Callable[..., Ran], limit: int
+) -> None:
+    engine, lock, together = Script(), threading.Lock(), threading.Barrier(limit, timeout=30)
+    running, most = 0, 0
+
+    def during(_: str) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        together.wait()
+        threading.Event().wait(0.02)  # for one too many to come
+        with lock:
+            running -= 1
+
+    engine.during = during
+    body = """
+@dsl.pipeline(name="it")
+def it():
+    with dsl.ParallelFor([1, 2, 3, 4, 5, 6], parallelism=LIMIT) as n:
+        count(n=n)
+"""
+    ended = run(body.replace("LIMIT", str(limit)), engine, slots=6)
+    assert (ended.message, most, len(engine.ran)) == ("", limit, 6)
+
+
 def test_pauses_between_attempts() -> None:
     task = {
         "retryPolicy": {

@@ -216,6 +216,20 @@ def test_kfp_s_own_executor_understands_the_message(tmp_path: Path) -> None:
     )
 
 
+def test_only_a_list_of_artefacts_has_several(tmp_path: Path) -> None:
+    two = {"artifacts": [{"uri": "/1"}, {"uri": "/2"}]}
+    (tmp_path / "executor_output.json").write_text(json.dumps({"artifacts": {"it": two}}))
+
+    def uris(**definition: Any) -> list[str]:
+        declared = {"it": {"artifactType": {}, **definition}}
+        component = {"outputDefinitions": {"artifacts": declared}}
+        message = messages.executor_input(component, Values({}, {}), tmp_path)
+        return [found["uri"] for found in messages.outputs(component, message).artifacts["it"]]
+
+    assert uris() == ["/1"]
+    assert uris(isArtifactList=True) == ["/1", "/2"]
+
+
 def surroundings(config: dict[str, Any], home: Path, **inputs: Any) -> platform.Surroundings:
     scope = Scope(Values(inputs, {}), {}, {})
     return platform.surroundings(config, home, lambda spec, name: parameter(spec, scope, name=name))
