@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from pathlib import Path
 
 from ci_tools.documents import Artifact, Json, Run, Upload
 from ci_tools.errors import EngineError, KubeflowError, WriteError
-from ci_tools.kubeflow import arguments, child, containers, ir
+from ci_tools.kubeflow import arguments, child, containers, events, ir
 from ci_tools.kubeflow.catalogue import Catalogue
 from ci_tools.kubeflow.progress import Watch, nobody
 from ci_tools.kubeflow.runlog import RunLog
@@ -27,11 +29,17 @@ _STOPPED = frozenset({-2, -9, -15, 130, 143})
 
 
 class EmbeddedKubeflow:
-    """Satisfies `ci_tools.kubeflow.Kubeflow`. home: where everything is kept."""
+    """Satisfies `ci_tools.kubeflow.Kubeflow`.
 
-    def __init__(self, home: Path) -> None:
+    home:     where everything is kept.
+    parallel: steps of a run that run at once; by default as many as there are
+              processors, and two at least, for branches can wait for each other.
+    """
+
+    def __init__(self, home: Path, *, parallel: int | None = None) -> None:
         self._home = home.absolute()
         self._catalogue = Catalogue(self._home / "catalogue")
+        self._parallel = parallel or max(2, os.cpu_count() or 1)
 
     def upload(self, wanted: Wanted) -> Upload:
         """See `Kubeflow.upload`."""
@@ -54,9 +62,12 @@ class EmbeddedKubeflow:
         job_name: str,
         timeout: float,
         log: Path,
-        watch: Watch = nobody,  # noqa: ARG002
+        watch: Watch = nobody,
     ) -> Run:
-        """See `Kubeflow.launch`. What runs is the catalogue's copy, not the build's."""
+        """See `Kubeflow.launch`. What runs is the catalogue's copy, not the build's.
+
+        `watch` is called from a thread of its own.
+        """
         path = self._catalogue.path(upload.pipeline or pipeline, upload.version)
         one = ir.load(path)
         if ir.canonical_sha256(one) != upload.sha256:
@@ -77,18 +88,27 @@ class EmbeddedKubeflow:
             ) from error
         RunLog(log).tell(f"run {run_id} ({job_name}) of {pipeline} version {upload.version}")
         request = {
-            "ir": str(path),
+            "ir_path": str(path),
             "run_id": run_id,
             "root": str(root),
+            "cluster": str(self._home / "cluster"),
             "arguments": effective,
             "user": f"{os.getuid()}:{os.getgid()}",
+            "parallel": self._parallel,
             "log": str(log.absolute()),
         }
+        # An earlier run's task logs would be taken for this one's.
+        shutil.rmtree(log.with_suffix(".tasks"), ignore_errors=True)
         started = time.monotonic()
-        try:
-            finished, answer = child.ask("run", request, timeout=timeout)
-        finally:
-            containers.remove_all(run_id)  # a killed child could not
+        with tempfile.TemporaryDirectory(prefix="kfp-ci-run-") as directory:
+            told = Path(directory, "events")
+            try:
+                with events.following(told, watch):
+                    finished, answer = child.ask(
+                        "run", {**request, "events": str(told)}, timeout=timeout
+                    )
+            finally:
+                containers.remove_all(run_id)  # a killed child could not
         run = Run(
             pipeline=pipeline,
             run_id=run_id,
@@ -104,10 +124,10 @@ class EmbeddedKubeflow:
                 raise EngineError(
                     f"no Docker engine answers ({answer['engine']})", "Start Docker", log=log
                 )
-            if "broken" in answer:
+            if "refused" in answer:
                 raise KubeflowError(
-                    f"pipelines cannot be run locally with this kfp ({answer['broken']})",
-                    "Install the version that setup.cfg names",
+                    f"pipeline '{pipeline}' cannot be run on this machine ({answer['refused']})",
+                    "Change the pipeline, or run it on a cluster",
                     log=log,
                 )
             run.state, run.message = answer["state"], answer["message"]

@@ -1,11 +1,16 @@
-"""What a local run did: which task failed and why, what came out of the others."""
+"""What a local run did: how far its tasks are, which failed and why, what came out."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ci_tools.kubeflow.results import is_number, metrics, numbered
+from ci_tools.kubeflow import results
+from ci_tools.kubeflow.local.resolve import Values
+from ci_tools.kubeflow.local.step import Job
+from ci_tools.kubeflow.progress import Task
 
 
 class Failure(NamedTuple):
@@ -13,77 +18,97 @@ class Failure(NamedTuple):
     reason: str
 
 
-class Recorder:
-    """What happened, by task. Loops run tasks in threads, hence thread-local `task`."""
+class _Made(NamedTuple):
+    order: tuple[int, ...]
+    task: str
+    output: str
+    artifact: dict[str, Any]
 
-    def __init__(self) -> None:
+
+class Recorder:
+    """Satisfies `local.dag.Observer`.
+
+    changed: is told of each task whose state changed.
+    tell:    receives (label, line) for the log.
+    """
+
+    def __init__(self, changed: Callable[[Task], None], tell: Callable[[str, str], None]) -> None:
         self.failures: list[Failure] = []
-        self.artifacts: list[tuple[str, Any]] = []
-        self.metrics: list[tuple[str, str, float]] = []
-        self.doubts: list[str] = []
-        self._local = threading.local()
+        self._made: list[_Made] = []
+        self._changed, self._tell = changed, tell
+        self._since: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def begin(self, task: str) -> None:
-        self._local.task = task
-        self._local.reason = ""
+    def pending(self, label: str) -> None:
+        self._now(label, "PENDING")
 
-    @property
-    def task(self) -> str:
-        return getattr(self._local, "task", "?")
+    def running(self, label: str) -> None:
+        with self._lock:  # a further attempt goes on counting
+            self._since.setdefault(label, time.monotonic())
+        self._now(label, "RUNNING")
 
-    def because(self, reason: str) -> None:
-        """Why the current task fails, should it fail."""
-        self._local.reason = reason
+    def skipped(self, label: str) -> None:
+        self._now(label, "SKIPPED")
 
-    def failed(self) -> None:
-        with self._lock:
-            self.failures.append(Failure(self.task, getattr(self._local, "reason", "")))
+    def note(self, label: str, text: str) -> None:
+        self._tell(label, text)
 
-    def succeeded(self, outputs: dict[str, Any]) -> None:
-        from kfp import dsl
+    def failed(self, label: str, reason: str) -> None:
+        """reason: "" for a loop, whose iterations say it."""
+        if reason:
+            self._tell(label, f"failed: {reason.splitlines()[0]}")
+            with self._lock:
+                self.failures.append(Failure(label, reason))
+        self._now(label, "FAILED")
 
-        with self._lock:
-            for name, value in outputs.items():
-                for artifact in value if isinstance(value, list) else [value]:
-                    if not isinstance(artifact, dsl.Artifact):
-                        continue
-                    self.artifacts.append((f"{self.task}.{name}", artifact))
-                    if artifact.schema_title == "system.Metrics":
-                        self.metrics += [
-                            (self.task, key, float(number))
-                            for key, number in artifact.metadata.items()
-                            if is_number(number)
-                        ]
+    def succeeded(self, label: str, job: Job | None, outputs: Values) -> None:
+        if job is not None:
+            with self._lock:
+                self._made += [
+                    _Made(job.order, job.name, name, artifact)
+                    for name, artifacts in outputs.artifacts.items()
+                    for artifact in artifacts
+                ]
+        self._now(label, "SUCCEEDED")
 
-    def message(self, error: Exception) -> str:
-        """Why the run failed: its failed tasks, or else kfp's own error."""
-        if not self.failures:
-            return " ".join(str(error).split()) or type(error).__name__
+    def message(self) -> str:
+        """Why the run failed: every failed task, in the order in which they did."""
         return "; ".join(f"task '{it.task}' failed: {it.reason}" for it in self.failures)
 
-    def results(self, outputs: dict[str, Any]) -> dict[str, Any]:
+    def results(self, outputs: Values) -> dict[str, Any]:
         """outputs, artifacts and metrics as plain data.
 
         outputs: what the pipeline itself returned. Artefacts go by that name,
         and every task's own by `task.output`.
         """
-        from kfp import dsl
-
-        named = list(self.artifacts)
-        plain: dict[str, Any] = {}
-        for name, value in outputs.items():
-            items = value if isinstance(value, list) else [value]
-            if items and all(isinstance(item, dsl.Artifact) for item in items):
-                named += [(name, item) for item in items]
-            else:
-                plain[name] = value
+        made = sorted(self._made, key=lambda it: it.order)
+        named = [(f"{it.task}.{it.output}", it.artifact) for it in made]
+        named += [(name, one) for name, found in outputs.artifacts.items() for one in found]
+        metrics = [
+            (it.task, key, float(value))
+            for it in made
+            if it.artifact.get("type", {}).get("schemaTitle") == "system.Metrics"
+            for key, value in it.artifact.get("metadata", {}).items()
+            if results.is_number(value)
+        ]
         return {
-            "outputs": plain,
+            "outputs": dict(outputs.parameters),
             "artifacts": {
-                name: {"path": artifact.uri, "type": artifact.schema_title}
-                for name, artifact in numbered(named)
+                name: {
+                    "path": artifact["uri"],
+                    "type": artifact.get("type", {}).get("schemaTitle", ""),
+                }
+                for name, artifact in results.numbered(named)
             },
-            "metrics": metrics(self.metrics)
-            | {name: float(value) for name, value in plain.items() if is_number(value)},
+            "metrics": results.metrics(metrics)
+            | {
+                k: float(value)
+                for k, value in outputs.parameters.items()
+                if results.is_number(value)
+            },
         }
+
+    def _now(self, label: str, state: str) -> None:
+        since = self._since.get(label)
+        seconds = None if since is None else round(time.monotonic() - since, 3)
+        self._changed(Task(label, state, seconds))

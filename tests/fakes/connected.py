@@ -10,7 +10,7 @@ import pytest
 
 from ci_tools import config
 from ci_tools.errors import CredentialsError
-from ci_tools.kubeflow import api, auth, ir
+from ci_tools.kubeflow import Wanted, api, auth, ir
 from ci_tools.kubeflow.server import KubeflowServer
 from tests.fakes.kubeflow import FakeKubeflow
 
@@ -64,4 +64,4 @@ def uploaded(kubeflow: KubeflowServer, folder: Path) -> Any:
         )
     )
     sha256 = ir.canonical_sha256(ir.load(path))
-    return kubeflow.upload("demo", path, sha256=sha256, version="v1", description="")
+    return kubeflow.upload(Wanted("demo", path, sha256, "v1"))

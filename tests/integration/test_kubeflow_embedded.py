@@ -7,16 +7,10 @@ still holds after a run, and what the containers really printed.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import tarfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,14 +18,12 @@ from typing import Any
 import docker
 import pytest
 
-from ci_tools.documents import Run
 from ci_tools.errors import ConfigError, KubeflowError, UploadConflictError
 from ci_tools.kubeflow import Wanted, containers, ir
-from ci_tools.kubeflow.embedded import EmbeddedKubeflow
+from tests.integration import kubeflow_bench
+from tests.integration.kubeflow_bench import Bench, wanted
 
 pytestmark = pytest.mark.integration
-
-_APPLETS = ("sh", "cat", "echo", "sleep", "id", "env", "mkdir", "dirname", "printf", "false", "sed")
 
 
 @pytest.fixture(scope="module")
@@ -43,135 +35,21 @@ def engine() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    program = shutil.which("docker-registry")
-    if program is None:
-        pytest.skip("the program 'docker-registry' is not installed")
-    directory = tmp_path_factory.mktemp("registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
-    settings = directory / "config.yml"
-    settings.write_text(
-        "version: 0.1\nlog: {level: error}\n"
-        f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
-        f"http: {{addr: '{host}'}}\n"
-    )
-    with (directory / "log").open("wb") as log:
-        server = subprocess.Popen([program, "serve", str(settings)], stdout=log, stderr=log)
-    try:
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"http://{host}/v2/", timeout=1).close()
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        else:
-            pytest.fail((directory / "log").read_text())
-        yield host
-    finally:
-        server.terminate()
-        server.wait(10)
+    yield from kubeflow_bench.registry(tmp_path_factory.mktemp("registry"))
 
 
 @pytest.fixture(scope="module")
 def tiny(engine: Any, registry: str) -> Iterator[str]:
     """A static busybox by digest, not on the engine: a run has to pull it."""
-    yield from _image(engine, f"{registry}/kfp-ci-test/tiny", [])
+    yield from kubeflow_bench.image(engine, f"{registry}/kfp-ci-test/tiny", [])
 
 
 @pytest.fixture(scope="module")
 def stubborn(engine: Any, registry: str) -> Iterator[str]:
     """The same with an ENTRYPOINT that would swallow any command."""
-    yield from _image(
+    yield from kubeflow_bench.image(
         engine, f"{registry}/kfp-ci-test/stubborn", ['ENTRYPOINT ["/bin/echo", "ENTRYPOINT RAN"]']
     )
-
-
-def _image(engine: Any, repository: str, changes: list[str]) -> Iterator[str]:
-    busybox = Path("/bin/busybox")
-    if not busybox.exists():
-        pytest.skip("/bin/busybox (package busybox-static) is not installed")
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as tar:
-        for directory in ("bin", "tmp"):
-            entry = tarfile.TarInfo(directory)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
-            tar.addfile(entry)
-        tar.add(busybox, "bin/busybox")
-        for applet in _APPLETS:
-            entry = tarfile.TarInfo(f"bin/{applet}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(entry)
-    engine.api.import_image_from_data(
-        layer.getvalue(), repository=repository, tag="t", changes=changes or None
-    )
-    for line in engine.api.push(repository, tag="t", stream=True, decode=True):
-        assert "error" not in line, line
-    (reference,) = [
-        it
-        for it in engine.images.get(f"{repository}:t").attrs["RepoDigests"]
-        if it.startswith(repository)
-    ]
-    engine.images.remove(f"{repository}:t", force=True)
-    yield reference
-    for image in engine.images.list(name=repository):
-        engine.images.remove(image.id, force=True)
-
-
-_HEADER = """\
-from kfp import components, dsl
-IMAGE = {image!r}
-
-def step(name, script, inputs="", outputs="", extra=""):
-    return components.load_component_from_text(f'''
-name: {{name}}
-inputs: [{{inputs}}]
-outputs: [{{outputs}}]
-implementation:
-  container:
-    image: {{IMAGE}}
-    command: [sh, -c, {{script!r}}{{extra}}]
-''')
-
-"""
-
-
-def wanted(path: Path, version: str) -> Wanted:
-    return Wanted("it", path, ir.canonical_sha256(ir.load(path)), version)
-
-
-class Bench:
-    """Compiles a pipeline with kfp's own compiler, uploads and runs it."""
-
-    def __init__(self, directory: Path, engine: Any) -> None:
-        self.directory, self.engine = directory, engine
-        self.kubeflow = EmbeddedKubeflow(directory / "home")
-        self.log = directory / "logs" / "run.log"
-
-    def compile(self, image: str, body: str) -> Path:
-        source = self.directory / "source.py"
-        source.write_text(
-            _HEADER.format(image=image)
-            + body
-            + "\nfrom kfp import compiler\ncompiler.Compiler().compile(it, 'it.yaml')\n"
-        )
-        subprocess.run([sys.executable, source], cwd=self.directory, check=True)
-        return self.directory / "it.yaml"
-
-    def run(self, image: str, body: str, timeout: float = 120, **parameters: Any) -> Run:
-        path = self.compile(image, body)
-        version = f"v1.{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
-        upload = self.kubeflow.upload(wanted(path, version))
-        run = self.kubeflow.launch(
-            "it", upload, parameters=parameters, job_name="test", timeout=timeout, log=self.log
-        )
-        assert self.left_behind(run.run_id) == []
-        return run
-
-    def left_behind(self, run_id: str) -> list[Any]:
-        return list(
-            self.engine.containers.list(all=True, filters={"label": f"{containers.LABEL}={run_id}"})
-        )
 
 
 @pytest.fixture
@@ -378,8 +256,8 @@ def it():
     assert "[bad]" not in bench.log.read_text()
 
 
-def test_a_condition_that_kfp_local_cannot_evaluate_is_no_pass(bench: Bench, tiny: str) -> None:
-    """kfp.local warns, takes it for false and reports success without the branch."""
+def test_a_condition_over_any_text(bench: Bench, tiny: str) -> None:
+    """kfp.local puts the text into Python code; this one it warned of, and took for false."""
     run = bench.run(
         tiny,
         """
@@ -392,9 +270,27 @@ def it():
         branch()
 """,
     )
+    assert run.state == "SUCCEEDED", run.message
+    assert "[branch] in the branch" in bench.log.read_text()
+
+
+def test_a_condition_that_kubeflow_cannot_evaluate_is_no_pass(bench: Bench, tiny: str) -> None:
+    """kfp's compiler does not escape the quote, so that the expression is none."""
+    run = bench.run(
+        tiny,
+        """
+word = step("Word", 'printf x > "$0"', outputs="{name: value, type: String}",
+            extra=", {outputPath: value}")
+branch = step("Branch", "echo in the branch")
+@dsl.pipeline(name="it")
+def it():
+    with dsl.If(word().outputs["value"] != "it's"):
+        branch()
+""",
+    )
     assert "[branch]" not in bench.log.read_text()
     assert run.state == "FAILED"
-    assert "kfp.local cannot run this" in run.message
+    assert "'condition-1' failed: the expression" in run.message
 
 
 def test_metrics_that_a_step_reports(bench: Bench, tiny: str) -> None:
@@ -450,7 +346,8 @@ SLEEP = """
 slow = step("Slow", "echo sleeping; exec sleep 600")
 @dsl.pipeline(name="it")
 def it():
-    slow()
+    for _ in range(3):
+        slow()
 """
 
 

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from ci_tools.documents import Artifact
 from ci_tools.errors import CredentialsError, KubeflowError
 from ci_tools.kubeflow import api, grpc_web, ir, metadata, metadata_messages, recorder
+from ci_tools.kubeflow.local.resolve import NOTHING, Scope, Values
+from ci_tools.kubeflow.local.step import Job
 from ci_tools.kubeflow.metadata_store import NoMetadata
 from tests.fakes import metadata as fakes
 from tests.fakes.metadata import CACHED, CANCELED, FAILED, RUNNING, FakeMetadata, serve
@@ -473,21 +475,21 @@ def test_a_circle_of_dags_is_not_walked_for_ever(fake: FakeMetadata) -> None:
 
 def test_names_are_those_of_an_embedded_run(fake: FakeMetadata) -> None:
     """The same tasks, told to the recorder of embedded runs and written to the store."""
-    from kfp import dsl
-
     told = [("a", {"auc": 0.5}), ("b", {"auc": 0.6, "loss": 2.0}), ("b", {"auc": 0.7})]
-    embedded = recorder.Recorder()
+    embedded = recorder.Recorder(lambda _: None, lambda _: None)
     root = fake.run(RUN)
-    for task, numbers in told:
-        embedded.begin(task)
-        embedded.succeeded({"m": dsl.Metrics(uri=f"s3://b/{task}", metadata=dict(numbers))})
+    for order, (task, numbers) in enumerate(told):
+        job = Job(task, (task,), task, {}, NOTHING, Scope(NOTHING, {}, {}), (order,))
+        kind = {"schemaTitle": "system.Metrics"}
+        made = {"name": "m", "uri": f"s3://b/{task}", "type": kind, "metadata": numbers}
+        embedded.succeeded(task, job, Values({}, {"m": [made]}))
     loop = fake.dag(RUN, "loop", root, iteration_count=3)
     for index, (task, numbers) in enumerate(told):
         one = fake.dag(RUN, "loop", loop, iteration_index=index)
         step = fake.execution(RUN, task, one)
         fake.artifact(step, "m", "system.Metrics", f"s3://b/{task}", **numbers)
     fake.execution(RUN, "count", root, outputs={"rows": 7.0})
-    plain = embedded.results({"rows": 7})
+    plain = embedded.results(Values({"rows": 7}, {}))
     outcome = read(
         fake,
         spec(
