@@ -55,10 +55,11 @@ class Kubeflow(Protocol):
         """
 
 
-def connect(environment: Environment, home: Path) -> Kubeflow:
+def connect(environment: Environment, home: Path, *, leave_runs: bool = False) -> Kubeflow:
     """The Kubeflow of an environment; embedded where it names no server.
 
     home: directory for the catalogue and artefacts of the embedded one.
+    leave_runs: a server's runs go on when we are interrupted, instead of being cancelled.
     Asks nobody yet. Raises ConfigError when the CA bundle is not there.
     """
     server = environment.kubeflow
@@ -73,7 +74,7 @@ def connect(environment: Environment, home: Path) -> Kubeflow:
         )
     from ci_tools.kubeflow.server import KubeflowServer
 
-    return KubeflowServer(server, token=os.environ.get(server.token_env, ""))
+    return KubeflowServer(server, token=os.environ.get(server.token_env, ""), leave_runs=leave_runs)
 
 
 def version_name(source: Source, sha256: str) -> str:

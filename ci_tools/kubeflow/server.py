@@ -11,6 +11,7 @@ task details hold ids of a metadata store that the API does not serve. `outputs`
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from ci_tools import config
@@ -27,6 +28,7 @@ class KubeflowServer:
     token:    bearer token, "" for none.
     poll:     seconds between two looks at a run: at first, and at most.
     patience: seconds that the server may be away before a call is given up.
+    leave_runs: a run goes on when we are interrupted, instead of being cancelled.
     """
 
     def __init__(
@@ -36,16 +38,19 @@ class KubeflowServer:
         token: str = "",
         poll: tuple[float, float] = (1.0, 15.0),
         patience: float = 60.0,
+        leave_runs: bool = False,
     ) -> None:
         self._settings, self._token = settings, token
-        self._poll, self._patience = poll, patience
+        self._poll, self._patience, self._leave_runs = poll, patience, leave_runs
         self._connection: api.Api | None = None
+        self._connecting = threading.Lock()  # several tests launch at once
 
     @property
     def _api(self) -> api.Api:
-        if self._connection is None:
-            self._connection = api.connect(self._settings, self._token, self._patience)
-        return self._connection
+        with self._connecting:
+            if self._connection is None:
+                self._connection = api.connect(self._settings, self._token, self._patience)
+            return self._connection
 
     def upload(
         self, name: str, ir_path: Path, *, sha256: str, version: str, description: str
@@ -66,9 +71,16 @@ class KubeflowServer:
         log: Path,
         watch: Watch = nobody,
     ) -> Run:
-        """See `Kubeflow.launch`. Interrupted, it terminates the run before it ends."""
+        """See `Kubeflow.launch`. Interrupted, it lets go of the run before it ends."""
         one = Versions(self._settings, self._api).spec(pipeline, upload)
-        return Runs(self._settings, self._api, self._poll).launch(
+        runs = Runs(
+            self._settings,
+            self._api,
+            self._poll,
+            patience=self._patience,
+            leave=self._leave_runs,
+        )
+        return runs.launch(
             pipeline,
             upload,
             one,

@@ -212,8 +212,8 @@ def test_a_run_that_does_not_end_is_terminated(
 ) -> None:
     fake.states = [state]
     run = launch(client(fake), tmp_path, name, timeout=0.2)
-    assert run.state == "TIMEOUT"
-    assert fake.run(run.run_id)["state"] == "CANCELING"
+    assert (run.state, run.message) == ("TIMEOUT", "cancelled after 0 seconds")
+    assert fake.run(run.run_id)["state"] == "CANCELED"
 
 
 @scripted
