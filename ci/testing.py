@@ -69,8 +69,9 @@ class Testing:
                     tested = self._judged(declared, self._run(declared, upload, parameters))
                     if tested.run.passed:
                         self.records.keep(key, tested.run)
-                        if self.writes_baseline:
-                            self.records.become_baseline(tested.run)
+                if tested.run.passed and self.writes_baseline:
+                    # Of an unchanged one too: what a branch ran is main's once it is merged.
+                    self.records.become_baseline(tested.run)
         except InterruptedRunError:
             raise
         except CIError as error:

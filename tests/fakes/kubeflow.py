@@ -42,6 +42,10 @@ class FakeKubeflow:
     login:    answer everything with a login page, as a proxy in front does.
     failing:  this many next requests get 503.
     forbidden: namespaces that get 403.
+    plays:    start of a run's display name -> the states of each next run of that
+              name, instead of `states`; the last ones stay.
+    hanging:  while it is there and not set, requests for a run get no answer.
+    stubborn: a run that is terminated does not end.
     """
 
     states: list[str] = field(default_factory=lambda: ["SUCCEEDED"])
@@ -57,6 +61,9 @@ class FakeKubeflow:
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    plays: dict[str, list[list[str]]] = field(default_factory=dict)
+    hanging: threading.Event | None = None
+    stubborn: bool = False
     requests: list[str] = field(default_factory=list)
 
     # pipelines ------------------------------------------------------------------
@@ -151,7 +158,7 @@ class FakeKubeflow:
                 "pipeline_id": version["pipeline_id"],
                 "pipeline_version_id": version["pipeline_version_id"],
             },
-            "states": list(self.states),
+            "states": self._play(body["display_name"]),
         }
         return _public(self._add(self.runs, "run_id", run))
 
@@ -163,13 +170,19 @@ class FakeKubeflow:
         run["state"] = states.pop(0) if len(states) > 1 else states[0]
         if run["state"] == "FAILED":
             run["error"] = self.error
-            run["run_details"] = {"task_details": self.task_details}
+        run["run_details"] = {"task_details": self.task_details}
         return _public(run)
+
+    def _play(self, name: str) -> list[str]:
+        for start, runs in self.plays.items():
+            if name.startswith(start):
+                return list(runs.pop(0) if len(runs) > 1 else runs[0])
+        return list(self.states)
 
     def terminate(self, run_id: str) -> dict[str, Any]:
         if run_id not in self.runs:
             raise Refused(404, f"Run {run_id} not found")
-        self.runs[run_id]["states"] = ["CANCELING", "CANCELED"]
+        self.runs[run_id]["states"] = ["CANCELING"] if self.stubborn else ["CANCELING", "CANCELED"]
         return {}
 
     # what they share -------------------------------------------------------------
@@ -239,6 +252,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.fake.hanging and "/runs/" in self.path:
+            self.fake.hanging.wait(30)
         with self.lock:
             self.fake.requests.append(f"{self.command} {self.path}")
             if self.fake.login:
