@@ -49,9 +49,9 @@ class Kubeflow(Protocol):
         watch:   is told how far the tasks are.
 
         A failed run is returned, not raised: its state tells. Raises
-        ConfigError for wrong parameters, before anything starts, and
-        KubeflowError, CredentialsError or EngineError when what would run it
-        cannot be reached.
+        ConfigError for wrong parameters, before anything starts,
+        InterruptedRunError once this process is stopping, and KubeflowError,
+        CredentialsError or EngineError when what would run it cannot be reached.
         """
 
 

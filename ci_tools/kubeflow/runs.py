@@ -90,10 +90,10 @@ class Runs:
             halted=self._halted,
         )
         try:
-            seen = waiter.wait(started + timeout)
-            late = seen is None
-            if late:
-                seen = self._stopped(run_id, waiter, story)
+            seen, late = waiter.wait(started + timeout), ""
+            if seen is None:
+                late = f"after {timeout:.0f} seconds{following.busy()}"
+                seen, late = self._stopped(run_id, waiter, story, late)
         except Halted:
             self._interrupted(run, story)
         except CIError as error:
@@ -104,14 +104,14 @@ class Runs:
             self._let_go(run_id, story)
             raise
         run.seconds = round(time.monotonic() - started, 3)
-        self._end(run, seen, following, f"cancelled after {timeout:.0f} seconds" if late else "")
+        self._end(run, seen, following, late)
         story.tell(f"{run.state} {run.message}".strip())
         return run
 
     def _end(self, run: Run, seen: Seen | None, following: _Following, late: str) -> None:
         """Write into `run` what its end was, from the server and whoever else knows.
 
-        late: that it was cancelled because its time was over, else "".
+        late: what we did about it when its time was over, else "".
         """
         state = seen.state if seen else ""
         details = seen.run.run_details.task_details if seen and seen.run.run_details else None
@@ -126,8 +126,7 @@ class Runs:
         ending = endings.of(following.tasks(over=True), details, failures, error)
         run.tasks = ending.tasks
         if late and state != "SUCCEEDED":  # one that succeeded all the same did
-            run.state = "TIMEOUT"
-            run.message = late if state else f"{late}; the server has not ended it yet"
+            run.state, run.message = "TIMEOUT", late
             return
         run.state = cast(State, state)
         if state == "CANCELED":
@@ -188,15 +187,22 @@ class Runs:
                 return identity
             raise
 
-    def _stopped(self, run_id: str, waiter: Waiter, story: RunLog) -> Seen | None:
-        """Cancel a run whose time is over; its end, if that comes soon enough to be told."""
-        if not self._terminate(run_id, story):
-            return None
+    def _stopped(
+        self, run_id: str, waiter: Waiter, story: RunLog, when: str
+    ) -> tuple[Seen | None, str]:
+        """Cancel a run whose time is over, and wait for its end, if that comes soon.
+
+        Returns the end, None where it is not known, and a sentence.
+        """
+        asked = self._terminate(run_id, story)  # refused where it has just ended by itself
         try:
-            return waiter.wait(time.monotonic() + _GRACE_SECONDS)
+            seen = waiter.wait(time.monotonic() + (_GRACE_SECONDS if asked else 0.0))
         except CIError as error:
             story.tell(f"its end is not known: {error.what}")
-            return None
+            seen = None
+        if seen is None and not asked:
+            return seen, f"it could not be cancelled {when}, and may still go on"
+        return seen, f"cancelled {when}" + ("" if seen else "; the server has not ended it yet")
 
     def _interrupted(self, run: Run, story: RunLog) -> NoReturn:
         """We are stopping. Raises InterruptedRunError with what became of the run."""
@@ -239,6 +245,11 @@ class _Following:
         if states != self._told:
             self._told = states
             self._watch(now)
+
+    def busy(self) -> str:
+        """` while train was RUNNING`, or "" where nothing is known to run."""
+        names = [task.name for task in self.tasks(over=False) if task.state == "RUNNING"]
+        return f" while {', '.join(names)} was RUNNING" if names else ""
 
     def tasks(self, *, over: bool) -> list[Task]:
         return tasks.tasks(self._one, self._details, over=over, now=datetime.now(timezone.utc))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ci import train
-from ci_tools.documents import Attempt, Run, Training
+from ci import deploy, train
+from ci.workspace import Workspace
+from ci_tools import storage
+from ci_tools.documents import Artifact, Attempt, Run, Training
 from ci_tools.errors import (
     ConfigError,
     ExpectationError,
     KubeflowError,
+    MissingInputError,
     RunFailedError,
     RunInfrastructureError,
     RunTimeoutError,
@@ -66,3 +71,23 @@ def test_a_failure_of_the_infrastructure_tells_how_often_it_was_tried() -> None:
     )  # fmt: skip
     with pytest.raises(RunInfrastructureError, match=r"2 times.*its pod was deleted"):
         train.raise_failures(Training(environment="e", runs=[one]))
+
+
+def test_of_several_tests_the_default_ones_model_is_deployed(tmp_path: Path) -> None:
+    def made(test: str, **fields: Any) -> Run:
+        uri = f"s3://models/{test}"
+        return run(test=test, artifacts={"model": Artifact(uri=uri, sha256="0" * 64)}, **fields)
+
+    def model(*runs: Run) -> str:
+        storage.write(tmp_path / "train.json", Training(environment="local", runs=list(runs)))
+        workspace = Workspace(repository=tmp_path, build=tmp_path)
+        source = SimpleNamespace(uri=None, sha256=None, pipeline="p", artifact="model")
+        servable: Any = SimpleNamespace(service="s", model=source)
+        found = deploy.model_of(workspace, servable)
+        assert found is not None
+        return found.uri
+
+    assert model(made("default"), made("smoke")) == "s3://models/default"
+    assert model(made("a"), made("b")) == "s3://models/b"
+    with pytest.raises(MissingInputError, match="no successful run"):
+        model(made("default", unmet=["a is 0"]), made("smoke"))

@@ -20,7 +20,7 @@ from ci import records, release, train
 from ci.workspace import Workspace
 from ci_tools import process, storage
 from ci_tools.config_training import Expect
-from ci_tools.documents import Artifact, Training, Uploads
+from ci_tools.documents import Artifact, Run, Training, Uploads
 from ci_tools.errors import (
     ConfigError,
     ExpectationError,
@@ -55,7 +55,18 @@ class World:
         self.pipelines: dict[str, str] = {"training": spec()}
         self.tests: dict[str, str] = {}
         self.branches = ""
+        self._tagged: set[str] = set()
+        registry.before = self._by_repository
         self.commit()
+
+    def _by_repository(self, method: str, path: str) -> Any:
+        """The fake has one set of tags for all repositories; a registry has not."""
+        if "/manifests/" in path and "/manifests/sha256:" not in path:
+            if method == "PUT":
+                self._tagged.add(path)
+            elif path not in self._tagged:
+                return fake_registry.error(404, "MANIFEST_UNKNOWN")
+        return None
 
     def commit(self) -> None:
         """Write everything down, as a commit, and upload the pipelines."""
@@ -246,17 +257,49 @@ def test_a_run_that_takes_too_long_is_cancelled_and_waited_for(
 ) -> None:
     monkeypatch.setattr(runs, "_GRACE_SECONDS", 0.2)
     world.kubeflow.states, world.kubeflow.stubborn = ["RUNNING"], stubborn
+    world.kubeflow.task_details = [{"display_name": "go", "state": "RUNNING"}]
     world.tests = {"training": declaring(slow="{timeout: 1}")}
     world.commit()
     training = world.train()
     (run,) = training.runs
     assert run.state == "TIMEOUT"
-    assert run.message.startswith("cancelled after 1 seconds")
+    assert run.message.startswith("cancelled after 1 seconds while go was RUNNING")
     assert ("has not ended it yet" in run.message) == stubborn
     (kept,) = world.kubeflow.runs.values()
     assert kept["state"] == ("CANCELING" if stubborn else "CANCELED")
     with pytest.raises(RunTimeoutError, match="training/slow"):
         train.raise_failures(training)
+
+
+def test_a_run_whose_time_is_over_while_nobody_answers_may_still_go_on(world: World) -> None:
+    world.kubeflow.states = ["RUNNING"]
+    world.tests = {"training": declaring(slow="{timeout: 1}")}
+    world.commit()
+
+    def away() -> None:
+        until(lambda: any("GET" in it and "/runs/" in it for it in list(world.kubeflow.requests)))
+        world.kubeflow.failing = 10_000
+
+    threading.Thread(target=away, daemon=True).start()
+    (run,) = world.train().runs
+    assert (run.state, run.message) == (
+        "TIMEOUT", "it could not be cancelled after 1 seconds, and may still go on",
+    )  # fmt: skip
+
+
+def test_a_run_that_ends_just_when_its_time_is_over_is_what_it_is(world: World) -> None:
+    """The server refuses to terminate what has ended."""
+    world.kubeflow.states = ["RUNNING"]
+    world.tests = {"training": declaring(slow="{timeout: 1}")}
+    world.commit()
+
+    def terminate(run_id: str) -> Any:
+        world.kubeflow.runs[run_id]["states"] = ["SUCCEEDED"]
+        raise fake_kubeflow.Refused(400, "Failed to terminate a run. Row not found")
+
+    world.kubeflow.terminate = terminate
+    (run,) = world.train().runs
+    assert (run.state, run.passed) == ("SUCCEEDED", True)
 
 
 def test_a_server_that_is_away_in_the_middle(world: World) -> None:
@@ -614,6 +657,18 @@ def test_branches_that_are_kept_apart_keep_their_verdicts_apart(world: World) ->
     assert records.of_main(world.workspace()) is False
 
 
+def test_main_believes_no_branch_and_branches_believe_main(world: World) -> None:
+    world.tests = {"training": TWO}
+    world.branches = ", branches: {main: [main], prefix: theirs}"
+    world.commit()
+    world.repository.git("checkout", "-q", "-b", "feature")
+    world.train()
+    world.repository.git("checkout", "-q", "main")
+    assert not any(run.unchanged for run in world.train().runs)
+    world.repository.git("checkout", "-q", "-b", "other")
+    assert all(run.unchanged for run in world.train().runs)
+
+
 def test_an_unchanged_run_that_main_has_overtaken_runs_again(world: World) -> None:
     world.tests = {"training": COMPARED}
     world.commit()
@@ -717,6 +772,26 @@ def test_ctrl_c_lets_go_of_every_run(world: World, what: Any) -> None:
     written = storage.read(world.workspace().build / "train.json", Training, made_by="train")
     assert [run.test for run in written.runs] == ["a"]
     assert list(world.cases()) == ["training.training/a.run"]
+
+
+def test_an_embedded_run_that_was_stopped_is_no_time_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child that runs it is ended, which looks like its time being over."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    class Embedded:
+        def launch(self, pipeline: str, *_: Any, **__: Any) -> Run:
+            signal.pthread_kill(main, signal.SIGINT)
+            until(process.stopping)
+            return Run(pipeline=pipeline, run_id="r", version_id="v", state="TIMEOUT")
+
+    monkeypatch.setattr(train.kubeflow, "connect", lambda *_, **__: Embedded())
+    with pytest.raises(InterruptedRunError, match="'training' was stopped"):
+        world.train("training")
+    written = storage.read(world.workspace().build / "train.json", Training, made_by="train")
+    assert written.runs == []
 
 
 @pytest.mark.parametrize(
