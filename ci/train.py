@@ -195,7 +195,7 @@ def _judged(run: Run) -> CIError | None:
             "Raise its timeout, or find what hangs in the log",
             log=log,
         )
-    what = f": {run.message}" if run.message else ""
+    what = f": {_short(run.message)}" if run.message else ""
     if run.state != "SUCCEEDED" and run.infrastructure:
         tries = f", {counted(len(run.attempts) + 1, 'time')}" if run.attempts else ""
         return RunInfrastructureError(
@@ -217,6 +217,12 @@ def _judged(run: Run) -> CIError | None:
             log=log,
         )
     return None
+
+
+def _short(message: str) -> str:
+    """Of a message that quotes a log, what happened and the last that was said."""
+    first, *rest = [line.strip() for line in message.splitlines() if line.strip()] or [""]
+    return f"{first} … {rest[-1]}" if rest else first
 
 
 def _write_junit(workspace: Workspace, tested: Sequence[testing.Tested]) -> None:

@@ -10,7 +10,8 @@ from ci_tools.kubeflow import infrastructure
 from ci_tools.kubeflow.aftermath import FailedTask
 from ci_tools.kubeflow.progress import Task
 
-_LINES = 12  # of a task's log that reach a message; the log has all that are known
+_LINES = 12  # of a task's log that reach a message
+_KEPT = 50  # that are kept with the task; the run's log has all that are known
 _LINE_LIMIT = 500  # characters
 
 
@@ -33,7 +34,7 @@ def of(
     error:    the server's own word on the run, or "".
     """
     told = _told(details) | {it.task: it.message for it in failures if it.message}
-    lines = {it.task: list(it.lines) for it in failures}
+    lines = {it.task: list(it.lines)[-_KEPT:] for it in failures}
     ends = [
         TaskEnd(
             name=task.name,
@@ -47,7 +48,7 @@ def of(
     failed = [end for end in ends if end.state == "FAILED"]
     known = {end.name for end in failed} | {_short(end.name) for end in failed}
     failed += [  # of which the server's list says nothing, such as a pod of a nested run
-        TaskEnd(name=it.task, state="FAILED", message=it.message, lines=list(it.lines))
+        TaskEnd(name=it.task, state="FAILED", message=it.message, lines=list(it.lines)[-_KEPT:])
         for it in failures
         if it.task not in known
     ]

@@ -104,11 +104,13 @@ class Runs:
             self._let_go(run_id, story)
             raise
         run.seconds = round(time.monotonic() - started, 3)
-        self._end(run, seen, following, late)
+        self._end(run, seen, following, late, story)
         story.tell(f"{run.state} {run.message}".strip())
         return run
 
-    def _end(self, run: Run, seen: Seen | None, following: _Following, late: str) -> None:
+    def _end(
+        self, run: Run, seen: Seen | None, following: _Following, late: str, story: RunLog
+    ) -> None:
         """Write into `run` what its end was, from the server and whoever else knows.
 
         late: what we did about it when its time was over, else "".
@@ -123,6 +125,8 @@ class Runs:
                 failures = self._failed(self._api, run.run_id)
             except CIError as problem:
                 unknown = f"the logs of its tasks could not be had: {problem.what}"
+        for task in failures:
+            story.tell("\n".join([f"task '{task.task}' said:", *task.lines]))
         ending = endings.of(following.tasks(over=True), details, failures, error)
         run.tasks = ending.tasks
         if late and state != "SUCCEEDED":  # one that succeeded all the same did

@@ -23,6 +23,7 @@ from ci_tools.config_training import Expect
 from ci_tools.documents import Artifact, Run, Training, Uploads
 from ci_tools.errors import (
     ConfigError,
+    CredentialsError,
     ExpectationError,
     InterruptedRunError,
     KubeflowError,
@@ -195,7 +196,8 @@ def test_a_failed_run_says_which_task_what_it_said_last_and_where_the_rest_is(
          "end_time": "2026-01-01T10:00:12Z"},
         {"display_name": "executor", "state": "FAILED"},
     ]  # fmt: skip
-    world.failures = [FailedTask("go", "Error (exit code 1)", ["reading", "KeyError: 'age'"])]
+    lines = [f"line {number}" for number in range(200)]
+    world.failures = [FailedTask("go", "Error (exit code 1)", [*lines, "KeyError: 'age'"])]
     training = world.train("training")
     with pytest.raises(RunFailedError) as caught:
         train.raise_failures(training)
@@ -207,6 +209,38 @@ def test_a_failed_run_says_which_task_what_it_said_last_and_where_the_rest_is(
         assert run.url in told
         assert run.log in told
     assert world.cases()["training.training/default.run"].startswith("failure: FAILED task 'go'")
+    log = Path(run.log).read_text()
+    assert all(f"\n{line}\n" in log for line in lines)  # all of it is there, and only there
+    assert "line 150\n" not in run.message
+    assert len(run.tasks[0].lines) == 50
+
+
+def test_logs_that_cannot_be_had_hide_no_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise CredentialsError("the pods may not be looked at", "Ask for it")
+
+    monkeypatch.setitem(runs.Runs.__init__.__kwdefaults__, "failed", refuse)
+    world.kubeflow.states = ["FAILED"]
+    world.kubeflow.task_details = [{"display_name": "go", "state": "FAILED"}]
+    (run,) = world.train("training").runs
+    assert run.message == (
+        "task 'go' failed; the logs of its tasks could not be had: the pods may not be looked at"
+    )
+
+
+def test_results_that_cannot_be_had_miss_what_is_expected_and_say_why(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise KubeflowError("the metadata store does not answer", "Wait")
+
+    monkeypatch.setitem(runs.Runs.__init__.__kwdefaults__, "outcome", refuse)
+    world.tests = {"training": declaring(smoke="{expect: {metrics: {accuracy: {}}}}")}
+    world.commit()
+    (run,) = world.train().runs
+    assert run.unmet == ["accuracy was not reported (the metadata store does not answer)"]
 
 
 def test_progress_is_a_line_for_every_change_of_a_task(
