@@ -33,26 +33,19 @@ def of(
     failures: what the cluster and the logs say; may be nothing.
     error:    the server's own word on the run, or "".
     """
-    told = _told(details) | {it.task: it.message for it in failures if it.message}
-    lines = {it.task: list(it.lines)[-_KEPT:] for it in failures}
-    ends = [
-        TaskEnd(
-            name=task.name,
-            state=task.state,
-            seconds=task.seconds,
-            message=_of(told, task.name) if task.state == "FAILED" else "",
-            lines=_of(lines, task.name) or [] if task.state == "FAILED" else [],
-        )
-        for task in tasks
-    ]
+    said: dict[str, list[FailedTask]] = {}
+    for it in [*_told(details), *failures]:
+        said.setdefault(_base(it.task), []).append(it)
+    ends = []
+    for task in tasks:
+        of_it = said.get(_base(task.name), []) if task.state == "FAILED" else []
+        ends.append(_end(task.name, task.state, task.seconds, of_it))
     failed = [end for end in ends if end.state == "FAILED"]
-    known = {end.name for end in failed} | {_short(end.name) for end in failed}
-    failed += [  # of which the server's list says nothing, such as a pod of a nested run
-        TaskEnd(name=it.task, state="FAILED", message=it.message, lines=list(it.lines)[-_KEPT:])
-        for it in failures
-        if it.task not in known
+    known = {_base(end.name) for end in failed}
+    failed += [  # of which the server's list of tasks does not say so
+        _end(name, "FAILED", None, of_it) for name, of_it in said.items() if name not in known
     ]
-    reasons = [infrastructure.reason(end.message, end.lines) for end in failed]
+    reasons = [_reason(end, said.get(_base(end.name), [])) for end in failed]
     ours = "; ".join(
         dict.fromkeys(
             f"task '{end.name}': {reason}"
@@ -63,20 +56,34 @@ def of(
     return Ending(ends, _message(failed, error), ours if reasons and all(reasons) else "")
 
 
-def _told(details: Iterable[Any] | None) -> dict[str, str]:
-    return {
-        str(it.display_name): str(it.error.message)
+def _end(name: str, state: str, seconds: float | None, said: Sequence[FailedTask]) -> TaskEnd:
+    return TaskEnd(
+        name=name,
+        state=state,
+        seconds=seconds,
+        message="; ".join(dict.fromkeys(it.message for it in said if it.message)),
+        lines=[line for it in said for line in it.lines][-_KEPT:],
+    )
+
+
+def _reason(end: TaskEnd, said: Sequence[FailedTask]) -> str | None:
+    """The infrastructure's reason for a task's failure, if it explains all that is said of it."""
+    messages = dict.fromkeys(it.message for it in said if it.message) or {"": None}
+    reasons = [infrastructure.reason(message, end.lines) for message in messages]
+    return reasons[0] if all(reasons) else None
+
+
+def _told(details: Iterable[Any] | None) -> list[FailedTask]:
+    return [
+        FailedTask(str(it.display_name), str(it.error.message))
         for it in details or ()
-        if it.error and it.error.message
-    }
+        if it.state == "FAILED" and it.error and it.error.message
+    ]
 
 
-def _of(found: dict[str, Any], name: str) -> Any:
-    return found.get(name) or found.get(_short(name)) or ""
-
-
-def _short(name: str) -> str:
-    return name.rpartition("/")[2]
+def _base(name: str) -> str:
+    """Of `dag/task` and `task (iteration 2)` the task."""
+    return name.rpartition("/")[2].partition(" (iteration ")[0]
 
 
 def _message(failed: Sequence[TaskEnd], error: str) -> str:

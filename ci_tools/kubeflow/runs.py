@@ -13,8 +13,8 @@ from ci_tools import config, process
 from ci_tools.documents import Json, Run, Upload
 from ci_tools.documents.training import State
 from ci_tools.errors import CIError, InterruptedRunError
-from ci_tools.kubeflow import api, arguments, endings, ir, tasks
-from ci_tools.kubeflow.aftermath import AskFailed, AskOutcome, FailedTask, no_failures, no_outcome
+from ci_tools.kubeflow import api, arguments, endings, ir, tasks, workflow
+from ci_tools.kubeflow.aftermath import AskFailed, AskOutcome, FailedTask, no_logs, no_outcome
 from ci_tools.kubeflow.progress import Task, Watch, nobody
 from ci_tools.kubeflow.runlog import RunLog
 from ci_tools.kubeflow.waiting import Halted, Seen, Waiter
@@ -27,7 +27,7 @@ class Runs:
 
     patience: seconds that the server may be away while we wait.
     leave:    when we are interrupted the run goes on, instead of being cancelled.
-    outcome, failed: ask for what v2beta1 does not tell, once a run is over.
+    outcome, logs: ask for what v2beta1 does not tell, once a run is over.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Runs:
         patience: float = 60.0,
         leave: bool = False,
         outcome: AskOutcome = no_outcome,
-        failed: AskFailed = no_failures,
+        logs: AskFailed = no_logs,
         halted: Callable[[], bool] = process.stopping,
     ) -> None:
         self._settings, self._api, self._poll = settings, connection, poll
         self._patience, self._leave, self._halted = patience, leave, halted
-        self._outcome, self._failed = outcome, failed
+        self._outcome, self._logs = outcome, logs
 
     def launch(
         self,
@@ -118,15 +118,9 @@ class Runs:
         state = seen.state if seen else ""
         details = seen.run.run_details.task_details if seen and seen.run.run_details else None
         error = str(seen.run.error.message or "") if seen and seen.run.error else ""
-        failures: Sequence[FailedTask] = ()
-        unknown = ""
+        failures: list[FailedTask] = []
         if state == "FAILED" and not late:
-            try:
-                failures = self._failed(self._api, run.run_id)
-            except CIError as problem:
-                unknown = f"the logs of its tasks could not be had: {problem.what}"
-        for task in failures:
-            story.tell("\n".join([f"task '{task.task}' said:", *task.lines]))
+            failures = self._why(run.run_id, following.one, details or [], story)
         ending = endings.of(following.tasks(over=True), details, failures, error)
         run.tasks = ending.tasks
         if late and state != "SUCCEEDED":  # one that succeeded all the same did
@@ -136,14 +130,30 @@ class Runs:
         if state == "CANCELED":
             run.message = "somebody else cancelled it"
         elif state != "SUCCEEDED":
-            run.message = "; ".join(filter(None, [ending.message, unknown]))
-            run.infrastructure = ending.infrastructure
+            run.message, run.infrastructure = ending.message, ending.infrastructure
         else:
-            self._result(run)
+            self._result(run, following.one)
 
-    def _result(self, run: Run) -> None:
+    def _why(
+        self, run_id: str, one: ir.Ir, details: Sequence[Any], story: RunLog
+    ) -> list[FailedTask]:
+        """What the cluster and the logs say of a failed run's tasks; the story has all of it."""
+        found: list[FailedTask] = []
         try:
-            found = self._outcome(self._api, run.run_id)
+            found += workflow.failed(self._api, run_id, one)
+        except CIError as problem:
+            story.tell(f"Argo's own messages could not be had: {problem.what}")
+        try:
+            found += self._logs(self._api, run_id, one, details)
+        except CIError as problem:
+            story.tell(f"the logs of its tasks could not be had: {problem.what}")
+        for task in found:
+            story.tell("\n".join([f"task '{task.task}' failed: {task.message}", *task.lines]))
+        return found
+
+    def _result(self, run: Run, one: ir.Ir) -> None:
+        try:
+            found = self._outcome(self._api, run.run_id, one)
         except CIError as problem:
             run.unknown = problem.what
             return
@@ -236,7 +246,7 @@ class _Following:
     """Tells `watch` of a run's tasks whenever one of them is not as it was."""
 
     def __init__(self, one: ir.Ir, watch: Watch) -> None:
-        self._one, self._watch = one, watch
+        self.one, self._watch = one, watch
         self._details: Any = None
         self._told: list[tuple[str, str]] = []
 
@@ -256,4 +266,4 @@ class _Following:
         return f" while {', '.join(names)} was RUNNING" if names else ""
 
     def tasks(self, *, over: bool) -> list[Task]:
-        return tasks.tasks(self._one, self._details, over=over, now=datetime.now(timezone.utc))
+        return tasks.tasks(self.one, self._details, over=over, now=datetime.now(timezone.utc))

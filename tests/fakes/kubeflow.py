@@ -46,6 +46,7 @@ class FakeKubeflow:
               name, instead of `states`; the last ones stay.
     hanging:  while it is there and not set, requests for a run get no answer.
     stubborn: a run that is terminated does not end.
+    nodes:    of the Argo workflow that v1beta1 tells of every run.
     """
 
     states: list[str] = field(default_factory=lambda: ["SUCCEEDED"])
@@ -64,6 +65,7 @@ class FakeKubeflow:
     plays: dict[str, list[list[str]]] = field(default_factory=dict)
     hanging: threading.Event | None = None
     stubborn: bool = False
+    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
 
     # pipelines ------------------------------------------------------------------
@@ -173,6 +175,12 @@ class FakeKubeflow:
         run["run_details"] = {"task_details": self.task_details}
         return _public(run)
 
+    def run_v1(self, run_id: str) -> dict[str, Any]:
+        if run_id not in self.runs:
+            raise Refused(404, f"Run {run_id} not found")
+        manifest = json.dumps({"status": {"nodes": self.nodes}})
+        return {"run": {"id": run_id}, "pipeline_runtime": {"workflow_manifest": manifest}}
+
     def _play(self, name: str) -> list[str]:
         for start, runs in self.plays.items():
             if name.startswith(start):
@@ -274,6 +282,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(url.query))
         parts = [urllib.parse.unquote(it) for it in url.path.split("/")[3:]]
+        if url.path.startswith("/apis/v1beta1/runs/") and self.command == "GET":
+            return fake.run_v1(parts[-1])
         match [self.command, *parts]:
             case ["GET", "healthz"]:
                 return {"multi_user": False, "pipeline_store": "fake: nothing here is real"}

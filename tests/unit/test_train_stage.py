@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[2]
 class World:
     """A repository with uploaded pipelines, and what its environment `dev` is.
 
-    metrics, failures: what is found out of a run after its end.
+    metrics, artifacts, logs: what is found out of a run after its end.
     """
 
     def __init__(self, repository: Any, kubeflow: Any, registry: Any, host: str) -> None:
@@ -52,7 +52,7 @@ class World:
         )  # fmt: skip
         self.metrics: dict[str, float] = {"accuracy": 0.95}
         self.artifacts: dict[str, Artifact] = {}
-        self.failures: list[FailedTask] = []
+        self.logs: list[FailedTask] = []
         self.pipelines: dict[str, str] = {"training": spec()}
         self.tests: dict[str, str] = {}
         self.branches = ""
@@ -98,6 +98,11 @@ class World:
     def train(self, *names: str, **options: Any) -> Training:
         return train.train(self.workspace(), names, options.pop("parameters", None), **options)
 
+    def argo_says(self, message: str) -> None:
+        """Of the pod of task `go`, in every run."""
+        node = {"type": "Pod", "phase": "Failed", "message": message, "name": "w.root.go.executor"}
+        self.kubeflow.nodes = {"w-1": node}
+
     def launched(self) -> list[str]:
         return [run["display_name"] for run in self.kubeflow.runs.values()]
 
@@ -134,7 +139,7 @@ def world(repository: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         monkeypatch.setitem(
             asked, "outcome", lambda *_: Outcome(metrics=made.metrics, artifacts=made.artifacts)
         )
-        monkeypatch.setitem(asked, "failed", lambda *_: made.failures)
+        monkeypatch.setitem(asked, "logs", lambda *_: made.logs)
         yield made
 
 
@@ -197,7 +202,8 @@ def test_a_failed_run_says_which_task_what_it_said_last_and_where_the_rest_is(
         {"display_name": "executor", "state": "FAILED"},
     ]  # fmt: skip
     lines = [f"line {number}" for number in range(200)]
-    world.failures = [FailedTask("go", "Error (exit code 1)", [*lines, "KeyError: 'age'"])]
+    world.argo_says("Error (exit code 1)")
+    world.logs = [FailedTask("go", "", [*lines, "KeyError: 'age'"])]
     training = world.train("training")
     with pytest.raises(RunFailedError) as caught:
         train.raise_failures(training)
@@ -221,13 +227,26 @@ def test_logs_that_cannot_be_had_hide_no_failure(
     def refuse(*_: Any) -> Any:
         raise CredentialsError("the pods may not be looked at", "Ask for it")
 
-    monkeypatch.setitem(runs.Runs.__init__.__kwdefaults__, "failed", refuse)
+    monkeypatch.setitem(runs.Runs.__init__.__kwdefaults__, "logs", refuse)
     world.kubeflow.states = ["FAILED"]
     world.kubeflow.task_details = [{"display_name": "go", "state": "FAILED"}]
     (run,) = world.train("training").runs
-    assert run.message == (
-        "task 'go' failed; the logs of its tasks could not be had: the pods may not be looked at"
-    )
+    assert run.message == "task 'go' failed"
+    log = Path(run.log).read_text()
+    assert "the logs of its tasks could not be had: the pods may not be looked at" in log
+
+
+def test_a_server_without_v1beta1_is_believed_to_have_no_excuse(world: World) -> None:
+    def gone(_: str) -> Any:
+        raise fake_kubeflow.Refused(404, "Not Found")
+
+    world.argo_says("pod deleted")
+    world.kubeflow.run_v1 = gone
+    world.kubeflow.states = ["FAILED"]
+    world.kubeflow.task_details = [{"display_name": "go", "state": "FAILED"}]
+    (run,) = world.train("training").runs
+    assert (run.state, run.infrastructure, run.attempts) == ("FAILED", "", [])
+    assert "Argo's own messages could not be had" in Path(run.log).read_text()
 
 
 def test_results_that_cannot_be_had_miss_what_is_expected_and_say_why(
@@ -452,7 +471,7 @@ def test_a_failure_of_the_infrastructure_is_tried_again_and_every_attempt_is_kep
 ) -> None:
     world.kubeflow.plays = {"training": [["RUNNING", "FAILED"], ["RUNNING", "SUCCEEDED"]]}
     world.kubeflow.task_details = [{"display_name": "go", "state": "FAILED"}]
-    world.failures = [FailedTask("go", "pod deleted")]
+    world.argo_says("pod deleted")
     training = world.train("training")
     (run,) = training.runs
     assert run.state == "SUCCEEDED"
@@ -470,7 +489,7 @@ def test_a_failure_of_the_infrastructure_is_tried_again_and_every_attempt_is_kep
 def test_a_failure_of_the_infrastructure_that_stays_is_told_as_such(world: World) -> None:
     world.kubeflow.states = ["FAILED"]
     world.kubeflow.task_details = [{"display_name": "go", "state": "FAILED"}]
-    world.failures = [FailedTask("go", "pod deleted")]
+    world.argo_says("pod deleted")
     world.tests = {"training": declaring(smoke="{retries: 2}")}
     world.commit()
     training = world.train()
@@ -484,7 +503,8 @@ def test_a_failure_of_the_infrastructure_that_stays_is_told_as_such(world: World
 def test_a_users_failure_is_never_tried_again(world: World, message: str) -> None:
     world.kubeflow.states = ["FAILED"]
     world.kubeflow.task_details = [{"display_name": "go", "state": "FAILED"}]
-    world.failures = [FailedTask("go", message, ["pod deleted"])]
+    world.argo_says(message)
+    world.logs = [FailedTask("go", "", ["pod deleted"])]
     with pytest.raises(RunFailedError):
         train.raise_failures(world.train("training"))
     assert len(world.kubeflow.runs) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ci_tools.kubeflow import endings, ir, tasks
+from ci_tools.kubeflow import endings, ir, tasks, workflow
 from ci_tools.kubeflow.aftermath import FailedTask
 from ci_tools.kubeflow.progress import Task
 
@@ -195,6 +196,71 @@ def test_what_a_server_tells_of_a_task_counts_too() -> None:
     told = [node("train", "FAILED", error=SimpleNamespace(message="pod deleted"))]
     assert ending(details=told).infrastructure
     assert ending(error="it broke").message == "it broke; task 'sub/train' failed"
+
+
+def test_all_that_is_said_of_one_task_counts_together() -> None:
+    said = [
+        FailedTask("train", "pod deleted"),
+        FailedTask("train (iteration 0)", "", ["a"]),
+        FailedTask("train (iteration 1)", "", ["b"]),
+    ]
+    end = ending(*said)
+    assert end.message == "task 'sub/train' failed: pod deleted\n    a\n    b"
+    assert end.infrastructure
+    assert ending(*said, FailedTask("train", "Error (exit code 2)")).infrastructure == ""
+
+
+# what Argo says ------------------------------------------------------------------------
+
+
+def manifest(*nodes: tuple[str, str, str]) -> dict[str, Any]:
+    found = {
+        f"id-{number}": {"name": f"training-x2x5k.{name}", "phase": phase, "message": message,
+                         "type": "Pod"}
+        for number, (name, phase, message) in enumerate(nodes)
+    }  # fmt: skip
+    found["id-dag"] = {"name": "training-x2x5k.root", "phase": "Failed", "type": "DAG"}
+    text = json.dumps({"status": {"nodes": found}})
+    return {"run": {}, "pipeline_runtime": {"workflow_manifest": text}}
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("root.train.executor", "train"),
+        ("root.train-driver", "train"),
+        ("root.loop.iteration-iterations(1:1).iteration-item.train.executor", "train"),
+        ("root.loop.iteration-iterations(1:1).train-driver", "train"),
+        ("root.train", "train"),  # an importer's
+        ("root-driver", "root-driver"),
+    ],
+)
+def test_a_failed_pod_is_its_tasks(name: str, task: str) -> None:
+    answer = manifest((name, "Failed", "OOMKilled (exit code 137)"), ("root.a", "Succeeded", ""))
+    assert workflow.of(answer, ONE) == [FailedTask(task, "OOMKilled (exit code 137)")]
+
+
+def test_only_the_last_attempt_of_a_step_that_retries_itself_counts() -> None:
+    def told(*phases: str) -> list[str]:
+        nodes = [
+            (f"root.train.executor({number})", phase, f"message {number}")
+            for number, phase in enumerate(phases)
+        ]
+        return [it.message for it in workflow.of(manifest(*nodes), ONE)]
+
+    assert told("Failed", "Error", "Succeeded") == []
+    assert told("Failed", "Succeeded", "Error") == ["message 2"]
+    assert told(*["Failed"] * 12) == ["message 11"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, [], {}, {"pipeline_runtime": None}, {"pipeline_runtime": {"workflow_manifest": "{"}},
+     {"pipeline_runtime": {"workflow_manifest": "[" * 100_000}},
+     {"pipeline_runtime": {"workflow_manifest": '{"status": {"nodes": {"a": 1, "b": {}}}}'}}],
+)  # fmt: skip
+def test_whatever_a_server_sends_as_a_workflow(answer: Any) -> None:
+    assert workflow.of(answer, ONE) == []
 
 
 def test_a_run_that_did_not_fail_has_no_reasons() -> None:
