@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Literal
 
@@ -142,41 +143,52 @@ def _together(
     ended: told of each, with its number, as it ends.
     Raises InterruptedRunError.
     """
-    pool = ThreadPoolExecutor(max_workers=jobs)
-    futures: dict[Future[testing.Tested], int] = {}
+    pool, crew = ThreadPoolExecutor(max_workers=jobs), _Crew(one)
     try:
         with workspace.console.live(len(tests)):
-            for number, test in enumerate(tests):
-                futures[pool.submit(one.test, test)] = number
+            futures = {pool.submit(crew.test, test): number for number, test in enumerate(tests)}
             for future in as_completed(futures):
                 ended(futures[future], future.result())
-    except (KeyboardInterrupt, InterruptedRunError) as interruption:
-        _let_go(pool, futures)
-        raise _interrupted(futures) from interruption
-    except BaseException:  # a defect of ours must not leave runs behind either
-        _let_go(pool, futures)
+    except BaseException as error:  # a defect of ours must not leave runs behind either
+        pool.shutdown(wait=False, cancel_futures=True)
+        process.stop_all()
+        told = crew.let_go()
+        if isinstance(error, (KeyboardInterrupt, InterruptedRunError)):
+            what = "; ".join(["interrupted", *told])
+            raise InterruptedRunError(what, "Run the same command again") from error
         raise
     pool.shutdown()
 
 
-def _let_go(pool: ThreadPoolExecutor, futures: Mapping[Future[testing.Tested], int]) -> None:
-    """Let every run be cancelled or left. Threads that are stuck in a socket are not waited for."""
-    pool.shutdown(wait=False, cancel_futures=True)
-    process.stop_all()
-    wait([it for it in futures if not it.cancelled()], timeout=_LAST_WORDS_SECONDS)
+class _Crew:
+    """The tests that are under way: of an interruption futures know too little, which
+    may come before the last of them was noted down."""
 
+    def __init__(self, one: testing.Testing) -> None:
+        self._one = one
+        self._told: list[str] = []
+        self._busy, self._changed = 0, threading.Condition()
 
-def _interrupted(futures: Mapping[Future[testing.Tested], int]) -> InterruptedRunError:
-    told = [
-        error.what
-        for future in futures
-        if future.done()
-        and not future.cancelled()
-        and isinstance(error := future.exception(), InterruptedRunError)
-    ]
-    if any(not future.done() for future in futures):
-        told.append("a run did not answer in time, look for it in Kubeflow")
-    return InterruptedRunError("; ".join(["interrupted", *told]), "Run the same command again")
+    def test(self, declared: Declared) -> testing.Tested:
+        with self._changed:
+            self._busy += 1
+        try:
+            return self._one.test(declared)
+        except InterruptedRunError as error:
+            self._told.append(error.what)
+            raise
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
+    def let_go(self) -> list[str]:
+        """Once we are stopping: what became of each run. A thread that is stuck in a
+        socket is not waited for longer than a moment."""
+        with self._changed:
+            all_told = self._changed.wait_for(lambda: not self._busy, _LAST_WORDS_SECONDS)
+        stuck = [] if all_told else ["a run did not answer in time, look for it in Kubeflow"]
+        return [*self._told, *stuck]
 
 
 def _training(workspace: Workspace, done: Mapping[int, testing.Tested]) -> Training:
