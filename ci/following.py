@@ -5,25 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ci.console import Console
-from ci_tools.kubeflow.progress import Task, Watch
+from ci_tools.kubeflow.progress import Task
 
 _OVER = frozenset({"SUCCEEDED", "CACHED", "SKIPPED", "FAILED", "CANCELED"})
 
 
-def follow(console: Console, label: str) -> Watch:
-    """What to give a run as its `watch`, while `label` is working."""
-    told: dict[str, str] = {}
+class Following:
+    """What to give a run as its `watch`, while `label` is working.
 
-    def watch(tasks: Sequence[Task]) -> None:
+    last: all its tasks, as they were last told.
+    """
+
+    def __init__(self, console: Console, label: str) -> None:
+        self._console, self._label = console, label
+        self._told: dict[str, str] = {}
+        self.last: list[Task] = []
+
+    def __call__(self, tasks: Sequence[Task]) -> None:
+        self.last = list(tasks)
         for task in tasks:
-            before = told.get(task.name, "PENDING")
-            told[task.name] = task.state
+            before = self._told.get(task.name, "PENDING")
+            self._told[task.name] = task.state
             if task.state != before:
-                console.detail(label, line(task))
+                self._console.detail(self._label, line(task))
         if summary := summed(tasks):
-            console.detail(label, summary, minor=True)
-
-    return watch
+            self._console.detail(self._label, summary, minor=True)
 
 
 def line(task: Task) -> str:

@@ -10,13 +10,13 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from ci import judging, records
-from ci.following import follow
+from ci.following import Following
 from ci.judging import Check
 from ci.records import Records
 from ci.workspace import Workspace
 from ci_tools import process
 from ci_tools.config_training import DEFAULT, Declared
-from ci_tools.documents import Attempt, Json, Run, Upload, Uploads
+from ci_tools.documents import Attempt, Json, Run, TaskEnd, Upload, Uploads
 from ci_tools.errors import CIError, InterruptedRunError
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.report import junit
@@ -108,6 +108,7 @@ class Testing:
         while True:
             number = len(attempts) + 1
             again = f" (attempt {number})" if attempts else ""
+            following = Following(self.workspace.console, declared.label)
             run = self.client.launch(
                 declared.pipeline,
                 upload,
@@ -115,8 +116,14 @@ class Testing:
                 job_name=f"{declared.label} {upload.version}{again}",
                 timeout=declared.test.timeout,
                 log=self.workspace.build / "logs" / log_name(declared, number),
-                watch=follow(self.workspace.console, declared.label),
+                watch=following,
             )
+            if not run.tasks:  # an embedded run knows no more of them than it has told
+                run.tasks = [
+                    TaskEnd(name=task.name, state=task.state, seconds=task.seconds)
+                    for task in following.last
+                    if task.name
+                ]
             if process.stopping():
                 raise InterruptedRunError(f"'{declared.label}' was stopped", "Run it again")
             run.test, run.sha256, run.attempts = declared.name, upload.sha256, attempts

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ci.console import Console
-from ci.following import follow, line, summed
+from ci.following import Following, line, summed
 from ci_tools.kubeflow.progress import Task
 
 RUNNING = Task("train", "RUNNING", 12.4)
@@ -39,7 +39,7 @@ def test_without_a_terminal_every_change_is_a_line_and_nothing_else(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     console = Console()
-    watch = follow(console, "training/smoke")
+    watch = Following(console, "training/smoke")
     with console.working("training/smoke", "training"):
         watch([Task("a", "PENDING"), Task("b", "PENDING")])
         watch([Task("a", "RUNNING", 0.0), Task("b", "PENDING")])
@@ -69,7 +69,9 @@ def test_on_a_terminal_a_test_has_one_row_that_sums_its_tasks(
     monkeypatch.setattr(sys, "stderr", terminal)
     console = Console()
     with console.live(2), console.working("training/smoke", "training"):
-        follow(console, "training/smoke")([Task("a", "SUCCEEDED", 4.0), Task("b", "RUNNING", 9.0)])
+        Following(console, "training/smoke")(
+            [Task("a", "SUCCEEDED", 4.0), Task("b", "RUNNING", 9.0)]
+        )
         console.event("drawn")  # a line of its own makes the view be drawn anew
     shown = terminal.getvalue()
     assert "1/2 b RUNNING 9 s" in shown
