@@ -9,6 +9,7 @@ from ci import build as building
 from ci import train as training
 from ci.workspace import Workspace
 from ci_tools import storage
+from ci_tools.config_training import DEFAULT
 from ci_tools.documents import Deployed, Lock, Model, Training
 from ci_tools.errors import MissingInputError, ServiceError
 from ci_tools.serving import ecs, live
@@ -74,7 +75,8 @@ def model_of(workspace: Workspace, servable: Servable) -> Model | None:
     done = workspace.read(training.FILE, Training, made_by="train")
     again = f"Run 'python -m ci train {source.pipeline}'"
     runs = [run for run in done.runs if run.pipeline == source.pipeline]
-    if not runs or runs[-1].state != "SUCCEEDED" or runs[-1].unmet:
+    runs.sort(key=lambda run: run.test == DEFAULT)  # of several tests its model is the one
+    if not runs or not runs[-1].passed:
         raise MissingInputError(
             f"'{servable.service}' serves the model of '{source.pipeline}', "
             "which has no successful run",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from ci import build as building
+from ci import choosing
 from ci import compile as compiling
 from ci import deploy as deploying
 from ci import plan as planning
@@ -53,9 +54,7 @@ def release(workspace: Workspace) -> Release:
     uploads = storage.read_if_there(build / uploading.FILE, Uploads, made_by="upload")
     runs = storage.read_if_there(build / training.FILE, Training, made_by="train")
     deployed = storage.read_if_there(build / deploying.FILE, Deployed, made_by="deploy")
-    named = workspace.config.pipelines.named
-    tested = [name for name, pipeline in named.items() if pipeline.train]
-    result = assemble(lock, compiled, uploads, runs, deployed, tested)
+    result = assemble(lock, compiled, uploads, runs, deployed, choosing.tested(workspace))
     workspace.write(FILE, result)
     return result
 
@@ -124,7 +123,13 @@ def assemble(
             version_id=version.version_id if version else None,
         )
     versions = {version.version_id for version in uploads.pipelines.values()} if uploads else set()
-    current = [run for run in (runs.runs if runs else []) if run.version_id in versions]
+    specs = {version.sha256 for version in uploads.pipelines.values()} if uploads else set()
+    current = [
+        run
+        for run in (runs.runs if runs else [])
+        # What passed before and is unchanged ran as an equal version of another name.
+        if run.version_id in versions or (run.unchanged and run.sha256 in specs)
+    ]
     services = deployed.services if deployed else {}
     for service in services.values():
         if service.image not in digests:
@@ -196,5 +201,5 @@ def _problems(
         problems.append(f"the training test of '{name}' was not run")
     for run in runs:
         if run.state != "SUCCEEDED" or run.unmet:
-            problems.append(f"the run of '{run.pipeline}' did not pass")
+            problems.append(f"the run of '{run.label}' did not pass")
     return problems

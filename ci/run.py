@@ -18,12 +18,14 @@ def run(
     training: bool = False,
     pipelines: Sequence[str] = (),
     parameters: Mapping[str, object] | None = None,
+    again: bool = False,
+    on_interrupt: train.OnInterrupt = "cancel",
     deployment: bool = False,
 ) -> Summary:
     """All stages. A stage that fails ends the run; what the earlier ones made stays.
 
     fail_fast:  the first image that fails ends the build.
-    training:   also run the training tests: `pipelines`, or those of ci.yaml.
+    training:   also run the training tests: `pipelines`, or all; see `train.train`.
     deployment: also deploy the servables.
 
     Raises what the stages raise.
@@ -53,7 +55,7 @@ def run(
     runs = None
     if training:
         console.stage("train")
-        runs = train.train(workspace, pipelines, parameters)
+        runs = train.train(workspace, pipelines, parameters, again=again, on_interrupt=on_interrupt)
         train.raise_failures(runs)
     deployed = None
     if deployment:
@@ -70,12 +72,13 @@ def dry_run(
     training: bool,
     pipelines: Sequence[str],
     parameters: Mapping[str, object],
+    again: bool,
     deployment: bool,
 ) -> list[str]:
     """What `run` would do, a line each. Asks nobody, writes nothing."""
     told = build.dry_run(workspace) + pin.dry_run(workspace) + upload.dry_run(workspace)
     if training:
-        told += train.dry_run(workspace, pipelines, parameters)
+        told += train.dry_run(workspace, pipelines, parameters, again=again)
     if deployment:
         told += deploy.dry_run(workspace)
     return told + release.dry_run(workspace)

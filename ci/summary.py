@@ -70,7 +70,9 @@ class Summary:
             pipelines.add_row(name, version.version, version.sha256[:12], done)
         console.print(pipelines)
         for run in self.training.runs if self.training else []:
-            title = f"Training: {run.pipeline} {run.state.lower()} in {run.seconds:.1f} s"
+            title = f"Training: {run.label} {run.state.lower()} in {run.seconds:.1f} s"
+            if run.unchanged:
+                title = f"Training: {run.label} not run, {run.notes[0]}"
             metrics = table(title, "metric", "value")
             for metric, value in sorted(run.metrics.items()):
                 metrics.add_row(metric, f"{value:.4g}")

@@ -249,8 +249,11 @@ def load(repository: Path) -> Config:
     return parse(path, Config)
 
 
-def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
+def parse(path: Path, kind: type[T], *, name: str | None = None, schema: str | None = None) -> T:
     """Read one YAML declaration as `kind`, with errors a person can act on.
+
+    name: how errors call it. schema: what `python -m ci schema` calls its kind.
+    Both are the file's name where they are not given.
 
     Raises ConfigError.
     """
@@ -270,7 +273,7 @@ def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
     try:
         return msgspec.convert({} if data is None else data, kind)
     except msgspec.ValidationError as error:
-        raise explained(name, kind, str(error)) from error
+        raise explained(name, kind, str(error), schema) from error
 
 
 def schema(kind: type[Any], title: str) -> dict[str, Any]:

@@ -13,13 +13,16 @@ from ci_tools.errors import ConfigError
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
 
 
-def explained(name: str, kind: type[Any], message: str) -> ConfigError:
-    """msgspec's sentence, with the nearest valid name for an unknown key."""
+def explained(name: str, kind: type[Any], message: str, schema: str | None = None) -> ConfigError:
+    """msgspec's sentence, with the nearest valid name for an unknown key.
+
+    schema: what `python -m ci schema` calls this kind, if not `name`.
+    """
     match = _UNKNOWN.search(message)
     if not match:
         return ConfigError(
             f"{name}: {message.replace('`', chr(39)).replace('$.', '')}",
-            f"Mend it; 'python -m ci schema {name}' prints what it may hold",
+            f"Mend it; 'python -m ci schema {schema or name}' prints what it may hold",
         )
     field, path = match["field"], match["path"] or ""
     valid = _fields_at(kind, path)

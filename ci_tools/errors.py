@@ -200,7 +200,12 @@ class RunTimeoutError(CIError):
 
 class ExpectationError(CIError):
     exit_code = 36
-    summary = "a training run succeeded but its metrics are out of bounds"
+    summary = "a training run succeeded but did not do what its test expects"
+
+
+class RunInfrastructureError(CIError):
+    exit_code = 37
+    summary = "a training run failed for reasons of the infrastructure, again after its retries"
 
 
 class FloatingScheduleError(CIError):

@@ -72,6 +72,16 @@ parameters = click.option(
     envvar="KFP_CI_PARAMETERS",
     help="A pipeline parameter; may be given again.",
 )
+again = click.option(
+    "--again/--changed", help="Run training tests also that are unchanged since they passed."
+)
+on_interrupt = click.option(
+    "--on-interrupt",
+    type=click.Choice(["cancel", "leave"]),
+    default="cancel",
+    show_default=True,
+    help="What Ctrl-C and SIGTERM do to a server's runs.",
+)
 LOCK = click.Path(path_type=Path)
 
 

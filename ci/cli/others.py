@@ -110,16 +110,21 @@ def down(wipe: bool) -> None:
 @cli.command()
 @click.argument(
     "file",
-    type=click.Choice(["ci.yaml", "servable.yaml", "scan-policy.yaml"]),
+    type=click.Choice(["ci.yaml", "servable.yaml", "scan-policy.yaml", "training.test.yaml"]),
     default="ci.yaml",
 )
 def schema(file: str) -> None:
     """Print the JSON schema of a declaration."""
-    from ci_tools import config
+    from ci_tools import config, config_training
     from ci_tools.scanner.policy import Policy
     from ci_tools.serving.declaration import Servable
 
-    kinds = {"ci.yaml": config.Config, "servable.yaml": Servable, "scan-policy.yaml": Policy}
+    kinds = {
+        "ci.yaml": config.Config,
+        "servable.yaml": Servable,
+        "scan-policy.yaml": Policy,
+        config_training.SCHEMA: config_training.TrainingTests,
+    }
     print_json(config.schema(kinds[file], file))
 
 

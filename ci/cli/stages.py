@@ -11,7 +11,17 @@ import msgspec
 
 from ci.cli import options
 from ci.cli.group import cli
-from ci.cli.options import LOCK, fail_fast, jobs, parameters, parsed, quarantine, stage
+from ci.cli.options import (
+    LOCK,
+    again,
+    fail_fast,
+    jobs,
+    on_interrupt,
+    parameters,
+    parsed,
+    quarantine,
+    stage,
+)
 from ci.cli.show import print_json, show, show_lines
 
 if TYPE_CHECKING:
@@ -180,23 +190,39 @@ def upload(workspace: Workspace, as_json: bool) -> None:
 
 @cli.command()
 @stage
-@click.argument("pipelines", nargs=-1, envvar="KFP_CI_PIPELINES")
+@click.argument("pipelines", nargs=-1, envvar="KFP_CI_PIPELINES", metavar="[PIPELINE[/TEST]]...")
 @parameters
+@again
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Tests at once.")
+@on_interrupt
 def train(
-    workspace: Workspace, as_json: bool, pipelines: tuple[str, ...], parameters: tuple[str, ...]
+    workspace: Workspace,
+    as_json: bool,
+    pipelines: tuple[str, ...],
+    parameters: tuple[str, ...],
+    again: bool,
+    jobs: int | None,
+    on_interrupt: Literal["cancel", "leave"],
 ) -> None:
     """Run pipelines as tests, with parameters.
 
-    PIPELINES: names; by default those with 'train: true' in ci.yaml.
+    PIPELINE: all its tests; PIPELINE/TEST: one. What is named always runs. By
+    default those with 'train: true' in ci.yaml and those of *.test.yaml files
+    that have not passed before with all that they depend on.
     """
     from ci import train as stage
 
     given = parsed(parameters)
     if workspace.dry_run:
-        show_lines(stage.dry_run(workspace, pipelines, given), as_json)
+        show_lines(stage.dry_run(workspace, pipelines, given, again=again), as_json)
         return
-    training = stage.train(workspace, pipelines, given)
-    lines = [f"{run.pipeline}  {run.state}  {run.metrics}" for run in training.runs]
+    training = stage.train(
+        workspace, pipelines, given, again=again, jobs=jobs, on_interrupt=on_interrupt
+    )
+    lines = [
+        f"{run.label}  {'UNCHANGED' if run.unchanged else run.state}  {run.metrics}"
+        for run in training.runs
+    ]
     show(training, lines, as_json)
     stage.raise_failures(training)
 
@@ -235,6 +261,8 @@ def release(workspace: Workspace, as_json: bool) -> None:
 @click.option("--train", "training", is_flag=True, help="Run the training tests.")
 @click.option("--pipeline", "pipelines", multiple=True, help="Train this one; may be given again.")
 @parameters
+@again
+@on_interrupt
 @click.option("--deploy", "deployment", is_flag=True, help="Deploy the servables.")
 def run(
     workspace: Workspace,
@@ -244,6 +272,8 @@ def run(
     training: bool,
     pipelines: tuple[str, ...],
     parameters: tuple[str, ...],
+    again: bool,
+    on_interrupt: Literal["cancel", "leave"],
     deployment: bool,
 ) -> None:
     """Every stage in order, and a summary."""
@@ -253,12 +283,15 @@ def run(
         "training": training or bool(pipelines),
         "pipelines": pipelines,
         "parameters": parsed(parameters),
+        "again": again,
         "deployment": deployment,
     }
     if workspace.dry_run:
         show_lines(stage.dry_run(workspace, **asked), as_json)
         return
-    summary = stage.run(workspace, jobs=jobs, fail_fast=fail_fast, **asked)
+    summary = stage.run(
+        workspace, jobs=jobs, fail_fast=fail_fast, on_interrupt=on_interrupt, **asked
+    )
     if as_json:
         print_json(summary.as_json())
     else:

@@ -26,11 +26,21 @@ from ci_tools.documents.scan import (
     ScanReport,
     WaiverNote,
 )
-from ci_tools.documents.training import Artifact, Run, Training
+from ci_tools.documents.training import (
+    Artifact,
+    Attempt,
+    Baseline,
+    Passed,
+    Run,
+    TaskEnd,
+    Training,
+)
 
 __all__ = [
     "SCHEMA",
     "Artifact",
+    "Attempt",
+    "Baseline",
     "Compiled",
     "CompiledPipeline",
     "Deployed",
@@ -46,6 +56,7 @@ __all__ = [
     "Lock",
     "LockedImage",
     "Model",
+    "Passed",
     "Pins",
     "Plan",
     "PlannedComponent",
@@ -59,6 +70,7 @@ __all__ = [
     "ScanReport",
     "ScannedImage",
     "Source",
+    "TaskEnd",
     "Training",
     "Upload",
     "Uploads",

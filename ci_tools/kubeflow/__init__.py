@@ -55,16 +55,17 @@ class Kubeflow(Protocol):
         watch:   is told how far the tasks are.
 
         A failed run is returned, not raised: its state tells. Raises
-        ConfigError for wrong parameters, before anything starts, and
-        KubeflowError, CredentialsError or EngineError when what would run it
-        cannot be reached.
+        ConfigError for wrong parameters, before anything starts,
+        InterruptedRunError once this process is stopping, and KubeflowError,
+        CredentialsError or EngineError when what would run it cannot be reached.
         """
 
 
-def connect(environment: Environment, home: Path) -> Kubeflow:
+def connect(environment: Environment, home: Path, *, leave_runs: bool = False) -> Kubeflow:
     """The Kubeflow of an environment; embedded where it names no server.
 
     home: directory for the catalogue and artefacts of the embedded one.
+    leave_runs: a server's runs go on when we are interrupted, instead of being cancelled.
     Asks nobody yet. Raises ConfigError when a certificate's file is not there.
     """
     server = environment.kubeflow
@@ -76,4 +77,4 @@ def connect(environment: Environment, home: Path) -> Kubeflow:
     from ci_tools.kubeflow.server import KubeflowServer
 
     tls.files(server)
-    return KubeflowServer(server)
+    return KubeflowServer(server, leave_runs=leave_runs)

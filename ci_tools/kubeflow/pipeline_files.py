@@ -20,25 +20,44 @@ def discover(files: Collection[str], places: str | list[str]) -> list[str]:
     Left out below a folder: files or folders named `_...` or `.…`. A pattern takes
     what it matches.
     """
-    python = [name for name in files if name.endswith(".py")]
+    return sorted(_found([name for name in files if name.endswith(".py")], places))
+
+
+def beside(files: Collection[str], places: str | list[str], endings: tuple[str, ...]) -> list[str]:
+    """Files of other endings that belong to those pipelines, sorted: below the same
+    folders, or beside a file that a pattern takes."""
+    folders, patterns = _split(places)
+    wanted = [name for name in files if name.endswith(endings)]
+    near = {str(PurePosixPath(name).parent) for name in discover(files, patterns)}
+    return sorted(
+        _found(wanted, folders)
+        | {name for name in wanted if str(PurePosixPath(name).parent) in near}
+    )
+
+
+def _found(names: list[str], places: str | list[str]) -> set[str]:
+    folders, patterns = _split(places)
     found: set[str] = set()
-    patterns = []
-    for place in [places] if isinstance(places, str) else places:
-        if _PATTERN & set(place):
-            patterns.append(place)
-            continue
-        folder = PurePosixPath(place).parts
-        for name in python:
-            parts = PurePosixPath(name).parts
-            below = parts[len(folder) :]
-            if parts[: len(folder)] == folder and not any(part[0] in "_." for part in below):
+    for folder in folders:
+        parts = PurePosixPath(folder).parts
+        for name in names:
+            own = PurePosixPath(name).parts
+            hidden = any(part[0] in "_." for part in own[len(parts) :])
+            if own[: len(parts)] == parts and not hidden:
                 found.add(name)
     if patterns:
         import pathspec
 
         matches = pathspec.GitIgnoreSpec.from_lines(patterns).match_file
-        found.update(name for name in python if matches(name))
-    return sorted(found)
+        found.update(name for name in names if matches(name))
+    return found
+
+
+def _split(places: str | list[str]) -> tuple[list[str], list[str]]:
+    """Folders, and patterns."""
+    listed = [places] if isinstance(places, str) else places
+    patterns = [place for place in listed if _PATTERN & set(place)]
+    return [place for place in listed if place not in patterns], patterns
 
 
 def asked(repository: Path, settings: config.Pipelines) -> dict[str, dict[str, str]]:

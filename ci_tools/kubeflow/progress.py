@@ -10,6 +10,7 @@ class Task(NamedTuple):
     """One task of a run, as it is now.
 
     name:    within its pipeline; `dag/task` for one of a nested pipeline or a loop.
+             "" is the run itself, when there is something to tell of it (PAUSED).
     state:   PENDING, RUNNING, SUCCEEDED, SKIPPED, FAILED or CANCELED; also CACHED.
     seconds: how long it has run; None before it starts.
     """

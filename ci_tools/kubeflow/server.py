@@ -3,21 +3,18 @@
 What the SDK's own helpers get wrong for CI is done here: look-ups with a
 namespace, idempotent uploads, runs of a named version only, and a waiter that
 knows every state.
-
-v2beta1 offers no way to read a run's output parameters, metrics or artefacts:
-task details hold ids of a metadata store that the API does not serve. `outputs`,
-`metrics` and `artifacts` of a run are therefore empty here.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ci_tools import config
 from ci_tools.documents import Json, Run, Upload
-from ci_tools.kubeflow import api, auth
+from ci_tools.kubeflow import api, auth, evidence
 from ci_tools.kubeflow.inventory import ServerInventory
 from ci_tools.kubeflow.progress import Watch, nobody
 from ci_tools.kubeflow.runs import Runs
@@ -31,6 +28,7 @@ class KubeflowServer:
     credentials: who asks; by default what the settings declare.
     poll:        seconds between two looks at a run: at first, and at most.
     patience:    seconds that the server may be away before a call is given up.
+    leave_runs:  a run goes on when we are interrupted, instead of being cancelled.
     """
 
     def __init__(
@@ -40,11 +38,12 @@ class KubeflowServer:
         credentials: auth.Credentials | None = None,
         poll: tuple[float, float] = (1.0, 15.0),
         patience: float = 60.0,
+        leave_runs: bool = False,
     ) -> None:
         self._settings, self._credentials = settings, credentials or auth.chosen(settings)
-        self._poll, self._patience = poll, patience
+        self._poll, self._patience, self._leave_runs = poll, patience, leave_runs
         self._connection: api.Api | None = None
-        self._connecting = threading.Lock()
+        self._connecting = threading.Lock()  # several tests launch at once
 
     @property
     def _api(self) -> api.Api:
@@ -78,9 +77,18 @@ class KubeflowServer:
         log: Path,
         watch: Watch = nobody,
     ) -> Run:
-        """See `Kubeflow.launch`. Interrupted, it terminates the run before it ends."""
+        """See `Kubeflow.launch`. Interrupted, it lets go of the run before it ends."""
         one = Versions(self._settings, self._api).spec(pipeline, upload)
-        return Runs(self._settings, self._api, self._poll).launch(
+        runs = Runs(
+            self._settings,
+            self._api,
+            self._poll,
+            patience=self._patience,
+            leave=self._leave_runs,
+            outcome=evidence.outcome,
+            logs=partial(evidence.logs, namespace=self._settings.namespace or ""),
+        )
+        return runs.launch(
             pipeline,
             upload,
             one,

@@ -16,11 +16,15 @@ _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass
 class Suite:
-    """One suite: an image or a pipeline; its cases are steps or expectations."""
+    """One suite: an image or a pipeline; its cases are steps or expectations.
+
+    properties: what else is known of it, such as where a run is to be seen.
+    """
 
     name: str
     cases: list[tuple[str, float, str | None]] = field(default_factory=list)
     skips: list[tuple[str, str]] = field(default_factory=list)
+    properties: dict[str, str] = field(default_factory=dict)
 
     def passed(self, case: str, seconds: float) -> None:
         self.cases.append((case, seconds, None))
@@ -76,6 +80,10 @@ def _element(suite: Suite) -> ET.Element:
     )
     if suite.skips:
         element.set("skipped", str(len(suite.skips)))
+    if suite.properties:
+        properties = ET.SubElement(element, "properties")
+        for name, value in suite.properties.items():
+            ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
     for name, seconds, message in suite.cases:
         case = ET.SubElement(
             element,

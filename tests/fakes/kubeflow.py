@@ -48,6 +48,11 @@ class FakeKubeflow:
     failing:  this many next requests get 503.
     forbidden: namespaces that get 403.
     gate:      what stands before the server and asks for a login.
+    plays:    start of a run's display name -> the states of each next run of that
+              name, instead of `states`; the last ones stay.
+    hanging:  while it is there and not set, requests for a run get no answer.
+    stubborn: a run that is terminated does not end.
+    nodes:    of the Argo workflow that v1beta1 tells of every run.
     """
 
     states: list[str] = field(default_factory=lambda: ["SUCCEEDED"])
@@ -65,6 +70,10 @@ class FakeKubeflow:
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     schedules: list[dict[str, Any]] = field(default_factory=list)
+    plays: dict[str, list[list[str]]] = field(default_factory=dict)
+    hanging: threading.Event | None = None
+    stubborn: bool = False
+    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
 
     # pipelines ------------------------------------------------------------------
@@ -202,7 +211,7 @@ class FakeKubeflow:
                 "pipeline_id": version["pipeline_id"],
                 "pipeline_version_id": version["pipeline_version_id"],
             },
-            "states": list(self.states),
+            "states": self._play(body["display_name"]),
         }
         return _public(self._add(self.runs, "run_id", run))
 
@@ -214,13 +223,25 @@ class FakeKubeflow:
         run["state"] = states.pop(0) if len(states) > 1 else states[0]
         if run["state"] == "FAILED":
             run["error"] = self.error
-            run["run_details"] = {"task_details": self.task_details}
+        run["run_details"] = {"task_details": self.task_details}
         return _public(run)
+
+    def run_v1(self, run_id: str) -> dict[str, Any]:
+        if run_id not in self.runs:
+            raise Refused(404, f"Run {run_id} not found")
+        manifest = json.dumps({"status": {"nodes": self.nodes}})
+        return {"run": {"id": run_id}, "pipeline_runtime": {"workflow_manifest": manifest}}
+
+    def _play(self, name: str) -> list[str]:
+        for start, runs in self.plays.items():
+            if name.startswith(start):
+                return list(runs.pop(0) if len(runs) > 1 else runs[0])
+        return list(self.states)
 
     def terminate(self, run_id: str) -> dict[str, Any]:
         if run_id not in self.runs:
             raise Refused(404, f"Run {run_id} not found")
-        self.runs[run_id]["states"] = ["CANCELING", "CANCELED"]
+        self.runs[run_id]["states"] = ["CANCELING"] if self.stubborn else ["CANCELING", "CANCELED"]
         return {}
 
     # what they share -------------------------------------------------------------
@@ -329,6 +350,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.fake.hanging and "/runs/" in self.path:
+            self.fake.hanging.wait(30)
         with self.lock:
             self.fake.requests.append(f"{self.command} {self.path}")
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -356,6 +379,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(url.query))
         parts = [urllib.parse.unquote(it) for it in url.path.split("/")[3:]]
+        if url.path.startswith("/apis/v1beta1/runs/") and self.command == "GET":
+            return fake.run_v1(parts[-1])
         match [self.command, *parts]:
             case ["GET", "healthz"]:
                 return {"multi_user": False, "pipeline_store": "fake: nothing here is real"}

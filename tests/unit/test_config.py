@@ -60,7 +60,7 @@ def test_an_unknown_key_names_the_nearest(
 def test_an_unknown_key_that_is_near_nothing_lists_what_is_valid(repository: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         load(repository, "pipelines: {named: {t: {expect: {a: {zzz: 1}}}}}")
-    assert caught.value.todo == "Valid here: min, max"
+    assert caught.value.todo == "Valid here: min, max, main"
 
 
 BAD_TYPES = [

@@ -297,3 +297,19 @@ def test_where_pipelines_are_looked_for(places: str | list[str], found: list[str
     if places == ".":
         found = sorted([*found, "ab/c.py"])
     assert pipeline_files.discover(files, places) == found
+
+
+def test_what_belongs_to_pipelines_is_found_beside_them() -> None:
+    files = [
+        "p/a.py",
+        "p/a.test.yaml",
+        "p/t/b.test.yaml",
+        "q/flow.py",
+        "q/c.test.yaml",
+        "d.test.yaml",
+    ]
+    assert pipeline_files.beside(files, ["p", "q/*.py"], (".test.yaml",)) == [
+        "p/a.test.yaml",
+        "p/t/b.test.yaml",
+        "q/c.test.yaml",
+    ]

@@ -217,8 +217,8 @@ def test_a_run_that_does_not_end_is_terminated(
 ) -> None:
     fake.states = [state]
     run = launch(client(fake), tmp_path, name, timeout=0.2)
-    assert run.state == "TIMEOUT"
-    assert fake.run(run.run_id)["state"] == "CANCELING"
+    assert (run.state, run.message) == ("TIMEOUT", "cancelled after 0 seconds")
+    assert fake.run(run.run_id)["state"] == "CANCELED"
 
 
 @scripted
@@ -230,7 +230,8 @@ def test_failed_run_says_which_task(fake: FakeKubeflow, tmp_path: Path, name: st
     ]
     run = launch(client(fake), tmp_path, name)
     assert run.state == "FAILED"
-    assert run.message == "task 'go' failed: exit code 3"
+    assert run.message.splitlines()[0] == "task 'go' failed: exit code 3"
+    assert "there is no log" in run.message  # the fake has neither store nor pods
 
 
 @scripted

@@ -54,6 +54,9 @@ EXAMPLES: list[Document] = [
     documents.Uploads(environment="e", pipelines={"p": documents.Upload(
         pipeline_id="1", version_id="2", version="v", sha256="h", created=True)}),
     documents.Training(environment="e", runs=[RUN]),
+    documents.Passed(run=RUN, created="2026-01-01T00:00:00+00:00"),
+    documents.Baseline(environment="e", pipeline="p", test="t", run_id="r", sha256="h",
+                       created="2026-01-01T00:00:00+00:00", metrics={"a": 0.1}),
     documents.Deployed(environment="e", services={"s": REVISION}),
     documents.Release(
         name="n", project="p", environment="e", source=Source(), runs=[RUN],

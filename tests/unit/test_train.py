@@ -1,86 +1,93 @@
-"""How a training run is judged."""
+"""What the runs of a training stage mean for its exit code."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from ci import train
+from ci import deploy, train
+from ci.workspace import Workspace
 from ci_tools import storage
-from ci_tools.config import Bound
-from ci_tools.documents import Run, Training
-from ci_tools.errors import ExpectationError, RunFailedError, RunTimeoutError
-
-
-def run(state: str = "SUCCEEDED", **fields: object) -> Run:
-    return Run(pipeline="p", run_id="r", version_id="v", state=state, **fields)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("value", "bound", "met"),
-    [
-        (0.5, Bound(), True),
-        (0.5, Bound(min=0.5), True),  # inclusive
-        (0.5, Bound(max=0.5), True),
-        (0.5, Bound(min=0.5, max=0.5), True),
-        (0.4999, Bound(min=0.5), False),
-        (0.5001, Bound(max=0.5), False),
-        (0, Bound(min=0), True),
-        (-1, Bound(min=0), False),
-        (1, Bound(max=0), False),
-        *[
-            (odd, bound, False)
-            for odd in (math.nan, math.inf, -math.inf)
-            for bound in (Bound(), Bound(min=0), Bound(max=0), Bound(min=-1, max=1))
-        ],
-    ],
+from ci_tools.documents import Artifact, Attempt, Run, Training
+from ci_tools.errors import (
+    ConfigError,
+    ExpectationError,
+    KubeflowError,
+    MissingInputError,
+    RunFailedError,
+    RunInfrastructureError,
+    RunTimeoutError,
 )
-def test_bounds(value: float, bound: Bound, met: bool) -> None:
-    missed = train.unmet({"accuracy": value}, {"accuracy": bound})
-    assert (missed == []) == met
-    assert all(sentence.startswith("accuracy is ") for sentence in missed)
 
 
-def test_a_missing_metric_misses() -> None:
-    assert train.unmet({"other": 1.0}, {"accuracy": Bound()}) == ["accuracy was not reported"]
-    assert train.unmet({}, {}) == []
-
-
-def test_every_miss_is_told() -> None:
-    expected = {"a": Bound(min=1), "b": Bound(max=1), "c": Bound(min=0)}
-    assert train.unmet({"a": 0.5, "b": 2, "c": 1}, expected) == [
-        "a is 0.5, below 1",
-        "b is 2, above 1",
-    ]
-
-
-def test_metrics_that_json_has_not_are_told_and_the_file_stays_readable(tmp_path: Path) -> None:
-    one = run(metrics={"loss": math.nan, "top": math.inf, "ok": 1.0}, message="note")
-    train.leave_out_non_finite(one)
-    assert one.metrics == {"ok": 1.0}
-    assert one.message == "note; loss is nan, top is inf"
-    training = Training(environment="local", runs=[one])
-    storage.write(tmp_path / "train.json", training)
-    assert storage.read(tmp_path / "train.json", Training, made_by="train") == training
+def run(state: str = "SUCCEEDED", **fields: Any) -> Run:
+    fields = {"pipeline": "p", "run_id": "r", "version_id": "v", **fields}
+    return Run(state=state, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("one", "error"),
     [
-        (run("TIMEOUT"), RunTimeoutError),
-        (run("FAILED", message="no memory"), RunFailedError),
-        (run("CANCELED"), RunFailedError),
+        (run("TIMEOUT", url="http://here"), RunTimeoutError),
+        (run("FAILED", message="no memory", url="http://here"), RunFailedError),
+        (run("CANCELED", message="somebody else cancelled it"), RunFailedError),
         (run("SKIPPED"), RunFailedError),
         (run(unmet=["a is 0"]), ExpectationError),
+        (run("FAILED", message="x", infrastructure="its pod was deleted"), RunInfrastructureError),
+        (run("ERROR", message="no such parameter", exit_code=3, todo="Mend it"), ConfigError),
+        (run("ERROR", message="it is away", exit_code=32, todo="Wait"), KubeflowError),
     ],
 )
 def test_what_a_run_means(one: Run, error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
         train.raise_failures(Training(environment="e", runs=[run(), one]))
-    assert all(said in str(caught.value) for said in ("'p'", one.message, *one.unmet))
+    assert type(caught.value) is error
+    told = ("'p'", one.message if one.state != "TIMEOUT" else "", *one.unmet, one.url)
+    assert all(said in str(caught.value) for said in told)
 
 
 def test_success_raises_nothing() -> None:
     train.raise_failures(Training(environment="e", runs=[run(), run()]))
+
+
+def test_the_earliest_kind_is_raised_and_the_others_are_named() -> None:
+    runs = [
+        run(test="b", unmet=["a is 0"]),
+        run("TIMEOUT", test="c"),
+        run("FAILED", test="d"),
+        run("FAILED", pipeline="q"),
+    ]
+    with pytest.raises(RunFailedError, match=r"'p/d'.*3 more failed: p/b, p/c, q"):
+        train.raise_failures(Training(environment="e", runs=runs))
+
+
+def test_a_failure_of_the_infrastructure_tells_how_often_it_was_tried() -> None:
+    one = run(
+        "FAILED", infrastructure="task 'x': its pod was deleted",
+        attempts=[Attempt(run_id="1", state="FAILED", reason="r")],
+    )  # fmt: skip
+    with pytest.raises(RunInfrastructureError, match=r"2 times.*its pod was deleted"):
+        train.raise_failures(Training(environment="e", runs=[one]))
+
+
+def test_of_several_tests_the_default_ones_model_is_deployed(tmp_path: Path) -> None:
+    def made(test: str, **fields: Any) -> Run:
+        uri = f"s3://models/{test}"
+        return run(test=test, artifacts={"model": Artifact(uri=uri, sha256="0" * 64)}, **fields)
+
+    def model(*runs: Run) -> str:
+        storage.write(tmp_path / "train.json", Training(environment="local", runs=list(runs)))
+        workspace = Workspace(repository=tmp_path, build=tmp_path)
+        source = SimpleNamespace(uri=None, sha256=None, pipeline="p", artifact="model")
+        servable: Any = SimpleNamespace(service="s", model=source)
+        found = deploy.model_of(workspace, servable)
+        assert found is not None
+        return found.uri
+
+    assert model(made("default"), made("smoke")) == "s3://models/default"
+    assert model(made("a"), made("b")) == "s3://models/b"
+    with pytest.raises(MissingInputError, match="no successful run"):
+        model(made("default", unmet=["a is 0"]), made("smoke"))
