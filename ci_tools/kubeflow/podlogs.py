@@ -107,7 +107,7 @@ def _pod_of(child: Any) -> str:
 def _log(connection: Connection, run_id: str, pod: Pod, namespace: str, lines: int) -> TaskLog:
     task = harmless(pod.task)
     if not pod.name:
-        return TaskLog(task, "", "its container never started, so there is no log")
+        return TaskLog(task, "", "there is no log: it never started, or nobody knows its pod")
     if not _POD.fullmatch(pod.name):
         return TaskLog(task, "", f"'{harmless(pod.name)[:_SAID]}' is no name of a pod")
     trouble = ""
