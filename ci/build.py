@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ci import plan as planning
+from ci import publish as publishing
 from ci import reports, schedule, verdicts
 from ci import session as sessions
 from ci.console import counted
@@ -52,7 +53,7 @@ def build(
 
     Reads plan.json; writes images.lock.json (of a shard: images.lock.i-of-N.json),
     and for each image a log, Trivy's report, an SBOM and a JUnit suite. The lock
-    is written whatever fails.
+    is written whatever fails; that of a clean commit without failures is published.
 
     Returns the lock; `raise_failures` tells what its failures mean.
     Raises MissingInputError when the repository changed since the plan, or the
@@ -111,6 +112,7 @@ def build(
     lock = _finished(workspace, plan, work, shard, started)
     reports.write(session, lock, list(planned), shard)
     durations.record(workspace.home, lock)
+    publishing.publish(workspace, lock, session.registry)
     _warn_of_incomplete(workspace, lock)
     return lock
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ci import build, reports
 from ci import plan as planning
+from ci import publish as publishing
 from ci.build import raise_failures
 from ci.console import counted
 from ci.workspace import Workspace
@@ -32,7 +33,8 @@ def merge(workspace: Workspace, paths: Sequence[Path] = ()) -> Lock:
     paths: the locks, each with its `reports/` beside it; by default those of the
     build directory, for as many shards as the plan has.
 
-    Reads plan.json and the locks; writes images.lock.json and reports/images.xml.
+    Reads plan.json and the locks; writes images.lock.json and reports/images.xml,
+    and publishes a lock of a clean commit without failures.
     Returns the lock; `raise_failures` tells what its failures mean.
     Raises MissingInputError and MergeError as `joined` does.
     """
@@ -52,6 +54,7 @@ def merge(workspace: Workspace, paths: Sequence[Path] = ()) -> Lock:
     if not workspace.dry_run:
         _join_reports(workspace, locks, lock)
         reports.join(workspace, locks)
+        publishing.publish(workspace, lock)
     return lock
 
 

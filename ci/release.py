@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from ci_tools import storage
 from ci_tools.documents import (
     Compiled,
     Deployed,
+    Document,
     Lock,
     Release,
     ReleasedImage,
@@ -54,7 +55,9 @@ def release(workspace: Workspace) -> Release:
     uploads = storage.read_if_there(build / uploading.FILE, Uploads, made_by="upload")
     runs = storage.read_if_there(build / training.FILE, Training, made_by="train")
     deployed = storage.read_if_there(build / deploying.FILE, Deployed, made_by="deploy")
-    result = assemble(lock, compiled, uploads, runs, deployed, choosing.tested(workspace))
+    allowed = workspace.config.pipelines.allow_images
+    tested = choosing.tested(workspace)
+    result = assemble(lock, compiled, uploads, runs, deployed, tested, allowed)
     workspace.write(FILE, result)
     return result
 
@@ -81,12 +84,24 @@ def assemble(
     runs: Training | None,
     deployed: Deployed | None,
     tested: Sequence[str],
+    allowed: Collection[str] = (),
 ) -> Release:
-    """The release of these documents. Pure. Raises ReleaseError when they disagree.
+    """The release of these documents. Pure. Raises ReleaseError when they disagree,
+    or when one of them is of a launch by hand.
 
     tested: the pipelines that must have had a training run. A run of another
     version than the uploaded one does not count, and is left out.
+    allowed: images by digest that pipelines may name beside the lock's.
     """
+    _check_unlaunched(
+        {
+            building.FILE: lock,
+            compiling.FILE: compiled,
+            uploading.FILE: uploads,
+            training.FILE: runs,
+            deploying.FILE: deployed,
+        }
+    )
     for file, environment in (
         (uploading.FILE, uploads.environment if uploads else None),
         (training.FILE, runs.environment if runs else None),
@@ -106,6 +121,12 @@ def assemble(
         ):
             raise ReleaseError(
                 f"pipeline '{name}' was compiled from another build than {building.FILE}",
+                "Run the stages from 'pin' on again",
+            )
+        # Whatever the files are marked as: what runs must be what was built and judged.
+        if strange := sorted({*pipeline.images} - digests - {*allowed}):
+            raise ReleaseError(
+                f"pipeline '{name}' runs {', '.join(strange)}, no image of {building.FILE}",
                 "Run the stages from 'pin' on again",
             )
     pipelines = {}
@@ -159,6 +180,20 @@ def assemble(
     )
     result.name = content_name(result)
     return result
+
+
+def _check_unlaunched(documents: Mapping[str, Document | None]) -> None:
+    """Raises ReleaseError for a file that `launch` wrote: it is of no build of CI."""
+    for file, document in documents.items():
+        mark = document.launched if document is not None else msgspec.UNSET
+        if mark is not msgspec.UNSET:
+            used = ", ".join(f"{name}={image}" for name, image in sorted(mark.named.items()))
+            raise ReleaseError(
+                f"{file} is of a launch by {mark.by}"
+                + (f" with images that CI did not build ({used})" if mark.unpinned else "")
+                + ", which is never released",
+                "Push the commit, and release what CI makes of it",
+            )
 
 
 def content_name(result: Release) -> str:

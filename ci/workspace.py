@@ -177,9 +177,7 @@ class Workspace:
 
         apart: of those that `branch_apart` builds.
         """
-        branches = self.registry.branches
-        parts = [self.registry.prefix, branches.prefix if apart and branches else None]
-        return "/".join([*(part.strip("/") for part in parts if part), self.project, component])
+        return self.registry.repository(self.project, component, apart=apart)
 
     def quarantine_of(self, component: str) -> str:
         """The path of images that the scan refused, where nothing that runs looks for any."""

@@ -160,6 +160,8 @@ class Registry(Section):
     prefix: path before the project's name, as in `prefix/project/component`.
     plain_http: for a registry without TLS; loopback ones need not say so.
     branches: without it all branches share one repository a component.
+    locks: `s3://bucket/prefix`, where CI publishes its locks; beside the images
+    where it is not given.
     """
 
     host: str
@@ -167,6 +169,15 @@ class Registry(Section):
     plain_http: bool = False
     branches: Branches | None = None
     ecr: Ecr = msgspec.field(default_factory=Ecr)
+    locks: Annotated[str, Meta(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/[^/].*)?$")] | None = None
+
+    def repository(self, project: str, name: str, *, apart: bool = False) -> str:
+        """The path of what belongs to a project, without the host.
+
+        apart: of what branches keep for themselves, where they do.
+        """
+        parts = [self.prefix, self.branches.prefix if apart and self.branches else None]
+        return "/".join([*(part.strip("/") for part in parts if part), project, name])
 
 
 class PredictionService(Section):

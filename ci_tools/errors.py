@@ -213,6 +213,11 @@ class FloatingScheduleError(CIError):
     summary = "a schedule in Kubeflow follows the latest version of a pipeline"
 
 
+class NoPublishedLockError(CIError):
+    exit_code = 39
+    summary = "CI has published no lock of images for this commit, or none with a wanted image"
+
+
 # 40-49: the prediction service -------------------------------------------------
 
 

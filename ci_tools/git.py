@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from ci_tools.documents import Source
@@ -15,6 +18,19 @@ from ci_tools.errors import ToolError
 _ORIGIN_TIMEOUT = 60  # seconds
 # Directories that are never part of a repository that is not under git.
 _NEVER = {"node_modules", "venv", "build", "dist", "__pycache__", "site-packages"}
+
+
+class MergeBase(NamedTuple):
+    """Where HEAD left main, or why that is not known.
+
+    commit:  None where it is not known; then problem says why, and todo what helps.
+    main:    the branch that was compared with, as `origin/main`; "" where there is none.
+    """
+
+    commit: str | None
+    main: str = ""
+    problem: str = ""
+    todo: str = ""
 
 
 def files(repository: Path) -> list[str]:
@@ -77,6 +93,84 @@ def commit_time(repository: Path) -> int | None:
     """When HEAD was committed, in seconds since 1970; None outside git."""
     told = _git(repository, "log", "-1", "--format=%ct", "HEAD")
     return int(told) if told and told.strip().isdigit() else None
+
+
+def commit_of(repository: Path, name: str = "HEAD") -> str | None:
+    """The whole hash of the commit that a name means (a branch, a tag, a short hash);
+    None where it means none. Whatever the name is, git takes it for no option."""
+    told = _git(
+        repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
+    )
+    return told.strip() if told else None
+
+
+def merge_base(repository: Path, patterns: Sequence[str]) -> MergeBase:
+    """The newest commit that HEAD has in common with main.
+
+    patterns: of main's name, the most likely first. Remote branches count before
+    local ones, for no CI has seen what is only here; of several, the one that HEAD
+    left last. Nothing is fetched.
+    """
+    if commit_of(repository) is None:
+        return MergeBase(None, problem="there is no commit here", todo="Commit something")
+    remote, branches = _branches(repository)
+    mains = {
+        short: full
+        for pattern in patterns
+        for short, full in sorted(branches.items())
+        if fnmatch.fnmatchcase(short.removeprefix(f"{remote}/") if remote else short, pattern)
+    }
+    shallow = (_git(repository, "rev-parse", "--is-shallow-repository") or "").strip() == "true"
+    wanted = next((name for name in patterns if not set(name) & set("*?[")), "main")
+    where = remote or "origin"
+    fetch = (
+        f"Run 'git fetch {'--unshallow ' if shallow else ''}{where} "
+        f"{wanted}:refs/remotes/{where}/{wanted}'"
+    )
+    if not mains:
+        named = " or ".join(patterns)
+        if not (_git(repository, "remote") or "").strip():
+            return MergeBase(
+                None,
+                problem=f"this repository has no remote and no branch {named}",
+                todo="Add the remote that CI builds from: 'git remote add origin URL'",
+            )
+        return MergeBase(None, problem=f"no branch {named} of {where} is known here", todo=fetch)
+    nearest: tuple[int, str, str] | None = None
+    for short, full in mains.items():
+        base = (_git(repository, "merge-base", "HEAD", full) or "").strip()
+        if not base:
+            continue
+        distance = int(_git(repository, "rev-list", "--count", f"{base}..HEAD") or 0)
+        if nearest is None or distance < nearest[0]:
+            nearest = (distance, base, short)
+    if nearest is not None:
+        return MergeBase(nearest[1], nearest[2])
+    main = next(iter(mains))
+    if shallow:
+        return MergeBase(
+            None, main, f"this clone is shallow and holds no commit in common with {main}", fetch
+        )
+    return MergeBase(
+        None, main, f"HEAD has no commit in common with {main}", f"Start a branch from {main}"
+    )
+
+
+def _branches(repository: Path) -> tuple[str, dict[str, str]]:
+    """A remote and its branches as known here, or "" and the local ones; short -> full name."""
+    listed = _git(repository, "for-each-ref", "--format=%(refname)", "refs/remotes", "refs/heads")
+    names = (listed or "").split("\n")  # a branch's name may hold what splitlines splits at
+    remotes = sorted((_git(repository, "remote") or "").splitlines())
+    for remote in sorted(remotes, key=lambda name: name != "origin"):
+        prefix = f"refs/remotes/{remote}/"
+        found = {
+            name.removeprefix("refs/remotes/"): name for name in names if name.startswith(prefix)
+        }
+        found.pop(f"{remote}/HEAD", None)
+        if found:
+            return remote, found
+    prefix = "refs/heads/"
+    return "", {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
 
 
 def origin(repository: Path) -> str | None:

@@ -9,6 +9,7 @@ from ci import __version__
 SECTIONS = {
     "Stages, in order": "plan build merge pin compile upload train deploy release".split(),
     "All of them": ["run"],
+    "By hand": ["launch"],
     "Why": ["explain"],
     "External base images": ["bases"],
     "Scans": ["scan"],

@@ -9,7 +9,7 @@ import all of them from here.
 
 from __future__ import annotations
 
-from ci_tools.documents.base import SCHEMA, Document, Json, JsonValue, Source
+from ci_tools.documents.base import SCHEMA, ByHand, Document, Json, JsonValue, Source
 from ci_tools.documents.deployment import Deployed, Model, Revision
 from ci_tools.documents.images import FailedImage, Ingredients, Lock, LockedImage, Verdict
 from ci_tools.documents.pipelines import Compiled, CompiledPipeline, Pins, Upload, Uploads
@@ -41,6 +41,7 @@ __all__ = [
     "Artifact",
     "Attempt",
     "Baseline",
+    "ByHand",
     "Compiled",
     "CompiledPipeline",
     "Deployed",

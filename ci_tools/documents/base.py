@@ -12,10 +12,29 @@ JsonValue = Any  # msgspec reads no recursive type; what is read is plain JSON
 Json = dict[str, JsonValue]
 
 
+class ByHand(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """That somebody launched this by hand: no stage of CI made it, and no release holds it.
+
+    by:       who.
+    commit:   whose images CI built were used.
+    unpinned: component -> the image that was used instead of CI's, by digest, or by id
+              where the engine has it. named: the same as the person called it.
+    """
+
+    by: str
+    commit: str
+    unpinned: dict[str, str] = {}
+    named: dict[str, str] = {}
+
+
 class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A file under `build/`. Subclasses name their file in `FILE`."""
+    """A file under `build/`. Subclasses name their file in `FILE`.
+
+    launched: not in the files that stages write.
+    """
 
     schema: int = SCHEMA
+    launched: ByHand | msgspec.UnsetType = msgspec.UNSET
 
 
 class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -56,6 +56,21 @@ class Engine:
                 again=transient(str(error.explanation or error)),
             ) from error
 
+    def image_id(self, reference: str) -> str | None:
+        """The id of an image that the engine has, by name or id; else None.
+
+        One by digest counts only under the repository that is asked for.
+        Raises EngineError.
+        """
+        import docker
+
+        try:
+            return str(self._client.images.get(reference).id)
+        except docker.errors.ImageNotFound:
+            return None
+        except (docker.errors.DockerException, OSError) as error:
+            raise EngineError(f"the Docker engine does not answer ({error})", _START) from error
+
     def layers(self, image_id: str) -> tuple[str, ...]:
         """An image's layers as diff ids; none where the engine does not tell."""
         import docker

@@ -13,7 +13,7 @@ from ci_tools.kubeflow.names import PIPELINE_NAME_LIMIT as PIPELINE_NAME_LIMIT
 from ci_tools.kubeflow.names import VERSION_NAME_LIMIT as VERSION_NAME_LIMIT
 from ci_tools.kubeflow.names import check_names as check_names
 from ci_tools.kubeflow.names import version_name as version_name
-from ci_tools.kubeflow.progress import Watch, nobody
+from ci_tools.kubeflow.progress import Announce, Watch, nobody, unannounced
 from ci_tools.kubeflow.wanted import Wanted as Wanted
 
 
@@ -47,12 +47,14 @@ class Kubeflow(Protocol):
         timeout: float,
         log: Path,
         watch: Watch = nobody,
+        announce: Announce = unannounced,
     ) -> Run:
         """Run exactly the uploaded version and wait for its end.
 
         timeout: seconds, after which the run is stopped (state TIMEOUT).
         log:     the file that the run's story is written to, as it happens.
         watch:   is told how far the tasks are.
+        announce: is told of the run, with its link, before it is waited for.
 
         A failed run is returned, not raised: its state tells. Raises
         ConfigError for wrong parameters, before anything starts,

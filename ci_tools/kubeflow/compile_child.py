@@ -149,6 +149,8 @@ def redirect_templates(templates: Path, specs: Path) -> None:
             path = copy if copy.is_file() else path
         return original(str(path))
 
+    # So that `ci_tools.components.load` asks nobody which images there are.
+    load_component_from_file.reads_pinned_copies = True  # type: ignore[attr-defined]
     components.load_component_from_file = load_component_from_file
     load_yaml_utilities.load_component_from_file = load_component_from_file
 

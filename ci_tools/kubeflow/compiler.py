@@ -41,6 +41,7 @@ def compile_all(
     out: Path,
     jobs: int,
     kept: Kept | None = None,
+    only: str | None = None,
 ) -> dict[str, Compilation]:
     """Compile every pipeline of a repository to `out/NAME.yaml`.
 
@@ -50,6 +51,7 @@ def compile_all(
            logs are under `out/logs`.
     jobs:  processes at once.
     kept:  earlier compilations, which are not done again.
+    only:  the one pipeline that is wanted; what is wrong with others is then no error.
 
     Returns pipeline name -> what was compiled, by name; `path` is relative to
     out's parent, `components` is left to who knows the lock. The same sources
@@ -79,6 +81,8 @@ def compile_all(
         for pipeline in it
     ]
     compiled = _written(out, found, failures)
+    if only is not None and only in compiled:
+        return {only: compiled[only]}
     if failures:
         raise _all_of(failures)
     if lost := sorted(set(settings.named) - set(compiled)):

@@ -20,7 +20,7 @@ from ci_tools.documents import Artifact, Json, Run, Upload
 from ci_tools.errors import EngineError, KubeflowError, WriteError
 from ci_tools.kubeflow import arguments, child, containers, events, ir
 from ci_tools.kubeflow.catalogue import Catalogue
-from ci_tools.kubeflow.progress import Watch, nobody
+from ci_tools.kubeflow.progress import Announce, Watch, nobody, unannounced
 from ci_tools.kubeflow.runlog import RunLog
 from ci_tools.kubeflow.wanted import Wanted
 
@@ -63,6 +63,7 @@ class EmbeddedKubeflow:
         timeout: float,
         log: Path,
         watch: Watch = nobody,
+        announce: Announce = unannounced,
     ) -> Run:
         """See `Kubeflow.launch`. What runs is the catalogue's copy, not the build's.
 
@@ -97,6 +98,16 @@ class EmbeddedKubeflow:
             "parallel": self._parallel,
             "log": str(log.absolute()),
         }
+        run = Run(
+            pipeline=pipeline,
+            run_id=run_id,
+            version_id=upload.version_id,
+            state="FAILED",
+            parameters=effective,
+            url=root.as_uri(),
+            log=str(log),
+        )
+        announce(run)
         # An earlier run's task logs would be taken for this one's.
         shutil.rmtree(log.with_suffix(".tasks"), ignore_errors=True)
         started = time.monotonic()
@@ -109,16 +120,7 @@ class EmbeddedKubeflow:
                     )
             finally:
                 containers.remove_all(run_id)  # a killed child could not
-        run = Run(
-            pipeline=pipeline,
-            run_id=run_id,
-            version_id=upload.version_id,
-            state="FAILED",
-            parameters=effective,
-            seconds=round(time.monotonic() - started, 3),
-            url=root.as_uri(),
-            log=str(log),
-        )
+        run.seconds = round(time.monotonic() - started, 3)
         if answer is not None:
             if "engine" in answer:
                 raise EngineError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,18 +145,24 @@ def prove(ir: Ir, pinned: set[str], allowed: set[str], file: str) -> None:
 
 
 def prove_images(
-    images: Sequence[TaskImage], pinned: set[str], allowed: set[str], file: str
+    images: Sequence[TaskImage],
+    pinned: set[str],
+    allowed: set[str],
+    file: str,
+    overridden: Collection[str] = (),
 ) -> None:
     """Every image is exactly one of the lock or of the allow list, by digest.
 
     images:          of a pipeline, as `executor_images` tells them.
     pinned, allowed: references `repository@sha256:<64 hex>`.
     file:            how errors name the IR.
+    overridden:      images of one launch by hand, whatever they look like.
 
     Raises UnpinnedImageError naming every offending task and image: a tag, an
     unexpanded `${VARIABLE}`, a run-time placeholder, another build's digest.
     """
     good = {reference for reference in pinned | allowed if _PINNED.fullmatch(reference)}
+    good |= {*overridden}
     bad = [found for found in images if found.image not in good]
     if not bad:
         return

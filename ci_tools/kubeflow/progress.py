@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ci_tools.documents import Run
+
 
 class Task(NamedTuple):
     """One task of a run, as it is now.
@@ -26,3 +28,12 @@ Watch = Callable[[Sequence[Task]], None]
 
 def nobody(_: Sequence[Task]) -> None:
     """Watches nothing."""
+
+
+Announce = Callable[[Run], None]
+"""Is told of a run once it exists, before anybody waits for it: its id and its link.
+What it raises ends the waiting, and the run goes on."""
+
+
+def unannounced(_: Run) -> None:
+    """Lets a run begin without a word."""

@@ -15,7 +15,7 @@ from ci_tools.documents.training import State
 from ci_tools.errors import CIError, InterruptedRunError
 from ci_tools.kubeflow import api, arguments, endings, ir, tasks, workflow
 from ci_tools.kubeflow.aftermath import AskFailed, AskOutcome, FailedTask, no_logs, no_outcome
-from ci_tools.kubeflow.progress import Task, Watch, nobody
+from ci_tools.kubeflow.progress import Announce, Task, Watch, nobody, unannounced
 from ci_tools.kubeflow.runlog import RunLog
 from ci_tools.kubeflow.waiting import Halted, Seen, Waiter
 
@@ -57,6 +57,7 @@ class Runs:
         timeout: float,
         log: Path,
         watch: Watch = nobody,
+        announce: Announce = unannounced,
     ) -> Run:
         """See `Kubeflow.launch`. one: what the server says that it would run.
 
@@ -80,6 +81,7 @@ class Runs:
         )
         story = RunLog(log)
         story.tell(f"run {run_id} ({job_name}) of {pipeline} version {upload.version}: {run.url}")
+        announce(run)
         following = _Following(one, watch)
         waiter = Waiter(
             lambda: self._api.call(self._api.runs.run_service_get_run_with_http_info, run_id),

@@ -16,7 +16,7 @@ from ci_tools import config
 from ci_tools.documents import Json, Run, Upload
 from ci_tools.kubeflow import api, auth, evidence
 from ci_tools.kubeflow.inventory import ServerInventory
-from ci_tools.kubeflow.progress import Watch, nobody
+from ci_tools.kubeflow.progress import Announce, Watch, nobody, unannounced
 from ci_tools.kubeflow.runs import Runs
 from ci_tools.kubeflow.versions import Versions
 from ci_tools.kubeflow.wanted import Wanted
@@ -76,6 +76,7 @@ class KubeflowServer:
         timeout: float,
         log: Path,
         watch: Watch = nobody,
+        announce: Announce = unannounced,
     ) -> Run:
         """See `Kubeflow.launch`. Interrupted, it lets go of the run before it ends."""
         one = Versions(self._settings, self._api).spec(pipeline, upload)
@@ -97,4 +98,5 @@ class KubeflowServer:
             timeout=timeout,
             log=log,
             watch=watch,
+            announce=announce,
         )

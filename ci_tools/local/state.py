@@ -8,6 +8,7 @@ Everything is below one directory, `$KFP_CI_HOME` or `~/.local/share/kfp-ci`:
     stand-in/    the virtual environment of the AWS stand-in
     artifacts/   what local runs put out
     catalogue/   local pipeline versions
+    launches/    what was launched by hand, a directory each
     logs/        one file a part
 """
 
@@ -35,6 +36,7 @@ OWN = (
     "stand-in-data",
     "artifacts",
     "catalogue",
+    "launches",
     "logs",
 )  # what `down --wipe` removes, and nothing else
 
