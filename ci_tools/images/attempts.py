@@ -38,7 +38,7 @@ def persistently(action: Callable[[], T], *, attempts: int, told: Callable[[str]
             lambda error: isinstance(error, CIError) and error.again and not process.stopping()
         ),
         stop=tenacity.stop_after_attempt(attempts),
-        wait=tenacity.wait_exponential_jitter(initial=_FIRST_SECONDS, max=_LONGEST_SECONDS),
+        wait=tenacity.wait_exponential_jitter(multiplier=_FIRST_SECONDS, max=_LONGEST_SECONDS),
         sleep=_pause,
         before_sleep=tell,
         reraise=True,

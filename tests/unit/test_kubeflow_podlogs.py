@@ -249,5 +249,6 @@ def test_a_pod_that_the_server_names_is_taken(fake: FakeMetadata) -> None:
 @pytest.mark.parametrize("children", [[], ["no-node"], ["../x-1"], [None]])
 def test_a_task_without_a_pod_says_so(fake: FakeMetadata, children: list[Any]) -> None:
     (found,) = from_details(fake, detail("train", children=children))
-    assert found == TaskLog("train", "", "there is no log: it never started, or nobody knows its pod")
+    why = "there is no log: it never started, or nobody knows its pod"
+    assert found == TaskLog("train", "", why)
     assert fake.requests == []

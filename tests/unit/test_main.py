@@ -75,8 +75,8 @@ def puts_back():
 @cli.command()
 def swallows():
     kept = pool()
-    ready()
     try:
+        ready()  # the signal may come at once
         time.sleep(600)
     except BaseException:
         print("on stdout")
