@@ -140,14 +140,15 @@ def _overridden(template: Template, name: str, image: str) -> str:
 
 
 def _template(here: Repository, path: str) -> Template:
-    pipelines = here.config.pipelines
+    pipelines, components = here.config.pipelines, _components(here.root)
     (template,) = templates.find(
         here.root,
         [path],
         pipelines.templates,
-        _components(here.root),
+        components,
         here.project,
         pipelines.allow_images,
+        templates.aliases(pipelines.images, pipelines.image_patterns, components),
     )
     return template
 

@@ -84,6 +84,15 @@ def test_a_component_that_one_template_names(project: Project) -> None:
     assert loaded(project, "train").startswith(f"{project.host}/ml/train@")
 
 
+def test_a_template_that_names_a_variable(project: Project) -> None:
+    config = project.root / "ci.yaml"
+    settings = "pipelines: {image_patterns: ['${{COMPONENT}_IMAGE}']}"
+    config.write_text(f"{config.read_text()}\n{settings}\n")
+    text = TEMPLATE.format(name="t", image="'${TRAIN_IMAGE}'")
+    (project.root / "component_specs/train.yaml").write_text(text)
+    assert loaded(project, "train") == f"{project.host}/ml/train@{project.digest}"
+
+
 def test_a_name_of_several_templates_is_refused(project: Project) -> None:
     specs = project.root / "component_specs"
     (specs / "evaluate.yaml").rename(specs / "judge.yaml")
