@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -86,8 +87,8 @@ def test_a_component_that_one_template_names(project: Project) -> None:
 
 def test_a_template_that_names_a_variable(project: Project) -> None:
     config = project.root / "ci.yaml"
-    settings = "pipelines: {image_patterns: ['${{COMPONENT}_IMAGE}']}"
-    config.write_text(f"{config.read_text()}\n{settings}\n")
+    settings = {"image_patterns": ["${{COMPONENT}_IMAGE}"]}
+    config.write_text(json.dumps({**json.loads(config.read_text()), "pipelines": settings}))
     text = TEMPLATE.format(name="t", image="'${TRAIN_IMAGE}'")
     (project.root / "component_specs/train.yaml").write_text(text)
     assert loaded(project, "train") == f"{project.host}/ml/train@{project.digest}"
