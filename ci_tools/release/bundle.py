@@ -33,7 +33,7 @@ LARGEST = 64 << 20  # bytes of one file; a compiled pipeline is below one
 FOLDERS = ("pipelines", "servables")
 _SIGNATURES = "signatures"
 _MOST = 1000  # files: more is a fault or an attack
-_NAME = re.compile(rf"({'|'.join(FOLDERS)})/[A-Za-z0-9_][A-Za-z0-9._-]{0, 199}\.(yaml|json)")
+_NAME = re.compile(r"(pipelines|servables)/[A-Za-z0-9_][A-Za-z0-9._-]{0,199}\.(yaml|json)")
 _RELEASE = re.compile(r"release-[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
