@@ -6,8 +6,11 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,16 +18,35 @@ from ci import __version__, findings
 from ci.findings import place_of
 from ci.workspace import Workspace
 from ci_tools import git
+from ci_tools.components.references import split
 from ci_tools.documents import Compiled, Lock, LockedImage
 from ci_tools.errors import MissingInputError
+from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
+from ci_tools.scanner import records
 from ci_tools.serving import declaration
+
+
+class Sbom(NamedTuple):
+    """image: digest of the manifest of the image of one platform."""
+
+    image: str
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+
+Sboms = Mapping[str, Mapping[str, Sbom]]  # component -> platform, "" for the only one
+_AT_ONCE = 8
 
 
 class Origin(msgspec.Struct, kw_only=True, frozen=True):
     """Where a release was made, as `Release` has it."""
 
     repository: str = ""
+    committed: str = ""
     builder: str = ""
     build: str = ""
     tools: Mapping[str, str] = {}
@@ -41,8 +63,11 @@ def origin(workspace: Workspace, lock: Lock) -> Origin:
     trivy = {image.verdict.trivy for image in lock.components.values()} - {""}
     if trivy:
         tools["trivy"] = ", ".join(sorted(trivy))
+    seconds = git.commit_time(workspace.repository)
+    committed = datetime.fromtimestamp(seconds, timezone.utc) if seconds is not None else None
     return Origin(
         repository=workspace.origin or "",
+        committed=committed.isoformat() if committed else "",
         builder=git.without_credentials(os.environ.get("JENKINS_URL", "")),
         build=git.without_credentials(os.environ.get("BUILD_URL", "")),
         tools=tools,
@@ -71,28 +96,44 @@ def files(workspace: Workspace, compiled: Compiled) -> dict[str, bytes]:
     return found
 
 
-def sboms(workspace: Workspace, lock: Lock) -> dict[str, dict[str, str]]:
-    """Component -> platform -> sha256 of its SBOM, as far as this machine has it."""
-    return {
-        name: {
-            platform: hashlib.sha256(content).hexdigest()
-            for platform, content in sbom(workspace, name, image).items()
-        }
-        for name, image in lock.components.items()
-    }
+def sboms(workspace: Workspace, lock: Lock) -> Sboms:
+    """The SBOM that the scan left of each image: on this machine, else beside the image.
+
+    One that is nowhere is left out. Raises RegistryError, CredentialsError.
+    """
+    registry = Registry.of(workspace.registry)
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        found = pool.map(lambda one: _sboms_of(workspace, registry, *one), lock.components.items())
+        return dict(zip(lock.components, found, strict=True))
 
 
-def sbom(workspace: Workspace, name: str, image: LockedImage) -> dict[str, bytes]:
-    """Platform ("" for an image of one) -> the SBOM that the scan left of this very image."""
+def _sboms_of(
+    workspace: Workspace, registry: Registry, name: str, image: LockedImage
+) -> dict[str, Sbom]:
+    repository = split(image.reference).path
+    if len(image.platforms) > 1:
+        made = registry.images(repository, image.digest)
+        parts = [(each, config, made[each].digest) for each, config in image.platforms.items()]
+    else:
+        parts = [("", image.config, image.digest)]
     found = {}
-    several = len(image.platforms) > 1
-    for each, config in image.platforms.items() if several else [("", image.config)]:
-        folder = workspace.build / place_of(name, each)
-        record = findings.read(folder / findings.RECORD)
-        path = folder / findings.SBOM
-        if record is not None and record.image == config and path.is_file():
-            found[each] = _content(path, "build")
+    for each, config, digest in parts:
+        content = _here(workspace.build / place_of(name, each), config)
+        if content is None:
+            kept = records.newest(registry, repository, digest)
+            if kept is not None and kept.record.image == config:
+                content = kept.sbom()
+        if content is not None:
+            found[each] = Sbom(digest, content)
     return found
+
+
+def _here(folder: Path, config: str) -> bytes | None:
+    """The SBOM of this very image that a scan left on this machine."""
+    record, path = findings.read(folder / findings.RECORD), folder / findings.SBOM
+    if record is None or record.image != config or not path.is_file():
+        return None
+    return _content(path, "build")
 
 
 def _content(path: Path, made_by: str) -> bytes:

@@ -11,7 +11,7 @@ from ci import evidence, publishing
 from ci import plan as planning
 from ci import train as training
 from ci import upload as uploading
-from ci.evidence import Origin
+from ci.evidence import Origin, Sboms
 from ci.upload import lock_hash
 from ci.workspace import Workspace
 from ci_tools import storage
@@ -53,31 +53,32 @@ def release(workspace: Workspace, *, publish: bool = True, strict: bool = False)
     """
     # Should this fail, nobody must find what an earlier build released.
     (workspace.build / FILE).unlink(missing_ok=True)
-    bundle = gathered(workspace)
-    problems = bundle.release.problems
-    if problems and strict:
-        raise ReleaseError(
-            f"there is no release of this: {'; '.join(problems)}",
-            "Mend that and run the stages again, or leave out --strict to have it marked",
-        )
-    bundle = publishing.publish(workspace, bundle, registry=publish)
-    bundles.write(bundle, workspace.build / DIRECTORY)
-    workspace.write(FILE, bundle.release)
-    return bundle.release
-
-
-def gathered(workspace: Workspace) -> Bundle:
-    """The release of what the stages left, with its files, unsigned.
-
-    Raises MissingInputError, ReleaseError as `release` says.
-    """
-    build = workspace.build
     lock = workspace.read(building.FILE, Lock, made_by="build")
     if lock.failed:
         raise ReleaseError(
             f"there is no release while images fail ({', '.join(sorted(lock.failed))})",
             "Mend them and run the stages again",
         )
+    sboms = evidence.sboms(workspace, lock)
+    bundle = gathered(workspace, lock, sboms)
+    problems = bundle.release.problems
+    if problems and strict:
+        raise ReleaseError(
+            f"there is no release of this: {'; '.join(problems)}",
+            "Mend that and run the stages again, or leave out --strict to have it marked",
+        )
+    bundle = publishing.publish(workspace, bundle, sboms, send=publish)
+    bundles.write(bundle, workspace.build / DIRECTORY)
+    workspace.write(FILE, bundle.release)
+    return bundle.release
+
+
+def gathered(workspace: Workspace, lock: Lock, sboms: Sboms) -> Bundle:
+    """The release of what the stages left, with its files, unsigned.
+
+    Raises MissingInputError, ReleaseError as `release` says.
+    """
+    build = workspace.build
     compiled = workspace.read(compiling.FILE, Compiled, made_by="compile")
     uploads = storage.read_if_there(build / uploading.FILE, Uploads, made_by="upload")
     runs = storage.read_if_there(build / training.FILE, Training, made_by="train")
@@ -91,7 +92,10 @@ def gathered(workspace: Workspace) -> Bundle:
         deployed,
         [name for name, pipeline in named.items() if pipeline.train],
         declared={name: one.service for name, one in workspace.servables.items()},
-        sboms=evidence.sboms(workspace, lock),
+        sboms={
+            name: {platform: sbom.sha256 for platform, sbom in several.items()}
+            for name, several in sboms.items()
+        },
         origin=evidence.origin(workspace, lock),
     )
     return bundles.of(made, evidence.files(workspace, compiled))
@@ -133,7 +137,7 @@ def assemble(
 
     Raises ReleaseError when they disagree.
     """
-    origin = origin or Origin()
+    origin, sboms = origin or Origin(), sboms or {}
     for file, environment in (
         (uploading.FILE, uploads.environment if uploads else None),
         (training.FILE, runs.environment if runs else None),
@@ -188,7 +192,7 @@ def assemble(
                 parents=image.parents,
                 bases=image.bases,
                 platforms=image.platforms,
-                sboms=dict((sboms or {}).get(name, {})),
+                sboms=dict(sboms.get(name, {})),
             )
             for name, image in lock.components.items()
         },
@@ -196,12 +200,13 @@ def assemble(
         runs=current,
         servables=servables,
         repository=origin.repository,
+        committed=origin.committed,
         builder=origin.builder,
         build=origin.build,
         tools=dict(origin.tools),
         plan=lock.plan,
         lock=lock_hash(lock),
-        problems=_problems(lock, pipelines, servables, current, tested),
+        problems=_problems(lock, pipelines, servables, sboms, current, tested),
     )
 
 
@@ -237,6 +242,7 @@ def _problems(
     lock: Lock,
     pipelines: Mapping[str, ReleasedPipeline],
     servables: Mapping[str, ReleasedServable],
+    sboms: Mapping[str, Mapping[str, str]],
     runs: Sequence[Run],
     tested: Sequence[str],
 ) -> list[str]:
@@ -252,6 +258,8 @@ def _problems(
             scans.setdefault(image.verdict.status, []).append(name)
         if image.tests == "none":
             problems.append(f"image '{name}' has no tests")
+        if not sboms.get(name):
+            problems.append(f"the SBOM of '{name}' is not known")
     problems += [f"the scan of {', '.join(n)} is {status}" for status, n in scans.items()]
     problems += [
         f"the pipeline '{name}' was not uploaded"

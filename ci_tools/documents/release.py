@@ -60,6 +60,7 @@ class ReleasedServable(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 class Release(Document, kw_only=True):
     """release.json: everything one commit became. `name` is its content's hash.
 
+    committed:  when the commit was made; "" outside git.
     repository: where the source comes from, without credentials; "" for nowhere.
     builder:    the CI server, "" for a machine that is none. build: URL of its build.
     plan, lock: hash of the plan that the images were built from ("" for none is
@@ -73,6 +74,7 @@ class Release(Document, kw_only=True):
     project: str
     environment: str
     source: Source
+    committed: str = ""
     repository: str = ""
     images: dict[str, ReleasedImage]
     pipelines: dict[str, ReleasedPipeline]

@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from ci_tools.documents import Release
-from ci_tools.release import canonical
 from ci_tools.release.bundle import CONTENT, Bundle
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -22,7 +23,7 @@ Statement = dict[str, Any]
 
 
 def statement(bundle: Bundle) -> bytes:
-    """The statement about a release, as canonical JSON: equal for equal releases.
+    """The statement about a release, as JSON: equal for equal releases.
 
     Its subjects are all there is of it: the images by digest, the files, the task
     definitions that were deployed, and release.json itself.
@@ -31,15 +32,18 @@ def statement(bundle: Bundle) -> bytes:
     return encoded(subjects, PROVENANCE, provenance(bundle.release))
 
 
-def encoded(subjects: list[dict[str, Any]], kind: str, predicate: Mapping[str, Any]) -> bytes:
-    """A statement as canonical JSON."""
-    return canonical.encode(
+def encoded(
+    subjects: list[dict[str, Any]], kind: str, predicate: Mapping[str, Any] | msgspec.Raw
+) -> bytes:
+    """A statement as JSON with sorted keys. predicate: or JSON, to be taken as it is."""
+    return msgspec.json.encode(
         {
             "_type": STATEMENT,
             "subject": subjects,
             "predicateType": kind,
-            "predicate": dict(predicate),
-        }
+            "predicate": predicate,
+        },
+        order="sorted",
     )
 
 
@@ -62,24 +66,17 @@ def provenance(release: Release) -> Statement:
     """The predicate: from what, by whom and how it was built."""
     source = release.source
     repository = f"git+{release.repository}" if "://" in release.repository else release.repository
-    materials: list[Statement] = []
+    origins: list[Statement] = []
     if source.commit:
-        materials.append(
+        origins.append(
             {
                 "uri": f"{repository or release.project}@{source.commit}",
                 "digest": {"gitCommit": source.commit},
             }
         )
     bases = {
-        (reference, digest.rpartition("@")[2])
-        for image in release.images.values()
-        for reference, digest in image.bases.items()
-        if digest
+        name: digest for image in release.images.values() for name, digest in image.bases.items()
     }
-    materials += [
-        {"uri": f"oci://{reference}", "digest": {"sha256": digest.removeprefix("sha256:")}}
-        for reference, digest in sorted(bases)
-    ]
     metadata = {"invocationId": release.build} if release.build else {}
     return {
         "buildDefinition": {
@@ -92,13 +89,38 @@ def provenance(release: Release) -> Statement:
                 "environment": release.environment,
             },
             "internalParameters": {"plan": release.plan, "lock": release.lock},
-            "resolvedDependencies": materials,
+            "resolvedDependencies": origins + materials(bases),
         },
         "runDetails": {
             "builder": {"id": release.builder or _NOWHERE, "version": release.tools},
             "metadata": metadata,
         },
     }
+
+
+def materials(images: Mapping[str, str | None]) -> list[Statement]:
+    """Images that something is built on, as SLSA wants them. images: reference -> digest,
+    alone or after a name; what has none is left out."""
+    digests = {
+        name.partition("@")[0]: (digest or "").rpartition("@")[2].removeprefix("sha256:")
+        for name, digest in images.items()
+    }
+    return [
+        {"uri": f"oci://{name}", "digest": {"sha256": digest}}
+        for name, digest in sorted(digests.items())
+        if digest
+    ]
+
+
+def is_about(payload: bytes, digest: str, kind: str) -> bool:
+    """Whether a statement, whose signature was verified, is of that kind and about that
+    digest alone."""
+    try:
+        made = json.loads(payload)
+        told = [one["digest"]["sha256"] for one in made["subject"]]
+        return bool(made["predicateType"] == kind and told == [digest.removeprefix("sha256:")])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def differences(payload: bytes, bundle: Bundle) -> list[str]:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ LARGEST = 64 << 20  # bytes of one file; a compiled pipeline is below one
 FOLDERS = ("pipelines", "servables")
 _SIGNATURES = "signatures"
 _MOST = 1000  # files: more is a fault or an attack
+_AGAIN = "Take it from where it was published, and ask who could write there"
 _NAME = re.compile(r"(pipelines|servables)/[A-Za-z0-9_][A-Za-z0-9._-]{0,199}\.(yaml|json)")
 _RELEASE = re.compile(r"release-[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -108,32 +110,27 @@ def is_commit(text: str) -> bool:
 def read(path: Path) -> Bundle:
     """A bundle from a folder, or from one file, as `write` leaves it.
 
-    Raises ReleaseNotFoundError where there is none, ReleaseSignatureError for
-    files that belong to no release.
+    Raises ReleaseNotFoundError where there is none, ReleaseSignatureError where there
+    is more than a release can be.
     """
-    found: dict[str, bytes] = {}
     try:
-        inside = _in_folder(path) if path.is_dir() else _in_file(path)
-        for name, data in inside:
-            if len(found) >= _MOST or len(data) > LARGEST:
-                raise ReleaseSignatureError(
-                    f"{path} holds more than a release can", "Have it sent again"
-                )
-            found[name] = data
-    except (OSError, tarfile.TarError) as error:
-        raise ReleaseNotFoundError(
-            f"{path} cannot be read as a release ({error})",
-            "Name the folder or the file that 'python -m ci release' left",
-        ) from error
-    content = found.pop(CONTENT, None)
-    if content is None:
-        raise ReleaseNotFoundError(
-            f"{path} holds no {CONTENT}",
-            "Name the folder or the file that 'python -m ci release' left",
-        )
-    signatures = sorted(name for name in found if name.startswith(f"{_SIGNATURES}/"))
-    envelopes = [found.pop(name) for name in signatures]
-    return Bundle(content=content, files=found, envelopes=envelopes)
+        if path.is_dir():
+            return _joined(_in_folder(path), os.fspath(path))
+        return unpacked(path.read_bytes(), os.fspath(path))
+    except OSError as error:
+        raise _unreadable(os.fspath(path), error.strerror or str(error)) from error
+
+
+def unpacked(content: bytes, name: str, *, wanted: str = "") -> Bundle:
+    """A bundle from the bytes of one file. name: for people. wanted: see `Bundle`.
+
+    Raises as `read`.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            return replace(_joined(_in_archive(archive), name), wanted=wanted)
+    except tarfile.TarError as error:
+        raise _unreadable(name, str(error)) from error
 
 
 def write(bundle: Bundle, path: Path) -> None:
@@ -144,11 +141,8 @@ def write(bundle: Bundle, path: Path) -> None:
 
     Raises WriteError.
     """
-    files = {**bundle.files}
-    for number, envelope in enumerate(bundle.envelopes):
-        files[f"{_SIGNATURES}/{number:03}.dsse.json"] = envelope
     if path.suffix == ".tar":
-        storage.write_bytes(path, _packed({CONTENT: bundle.content, **files}))
+        storage.write_bytes(path, packed(bundle))
         return
     try:
         (path / CONTENT).unlink(missing_ok=True)
@@ -158,9 +152,29 @@ def write(bundle: Bundle, path: Path) -> None:
         raise WriteError(
             f"{path} could not be emptied ({error.strerror})", "Mend the permissions, or remove it"
         ) from error
-    for name, data in files.items():
+    for name, data in _beside(bundle).items():
         storage.write_bytes(path / name, data)
     storage.write_bytes(path / CONTENT, bundle.content)
+
+
+def packed(bundle: Bundle) -> bytes:
+    """A bundle as the bytes of one file: equal for equal bundles."""
+    room = io.BytesIO()
+    with tarfile.open(fileobj=room, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in sorted({CONTENT: bundle.content, **_beside(bundle)}.items()):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return room.getvalue()
+
+
+def _beside(bundle: Bundle) -> dict[str, bytes]:
+    """All files but release.json."""
+    signatures = {
+        f"{_SIGNATURES}/{number:03}.dsse.json": envelope
+        for number, envelope in enumerate(bundle.envelopes)
+    }
+    return {**bundle.files, **signatures}
 
 
 def _files_in(path: Path) -> list[Path]:
@@ -179,32 +193,40 @@ def _in_folder(path: Path) -> Iterator[tuple[str, bytes]]:
             yield one.relative_to(path).as_posix(), stream.read(LARGEST + 1)
 
 
-def _in_file(path: Path) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(path, "r:") as archive:
-        for member in archive:
-            stream = archive.extractfile(member) if member.isfile() else None
-            if stream is None:
-                raise tarfile.TarError(f"{member.name!r} is no plain file")
-            yield member.name, stream.read(LARGEST + 1)
+def _in_archive(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    for member in archive:
+        stream = archive.extractfile(member) if member.isfile() else None
+        if stream is None:
+            raise tarfile.TarError(f"{member.name!r} is no plain file")
+        yield member.name, stream.read(LARGEST + 1)
 
 
-def _packed(files: Mapping[str, bytes]) -> bytes:
-    room = io.BytesIO()
-    with tarfile.open(fileobj=room, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, data in sorted(files.items()):
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return room.getvalue()
+def _joined(inside: Iterable[tuple[str, bytes]], name: str) -> Bundle:
+    found: dict[str, bytes] = {}
+    for one, data in inside:
+        if len(found) >= _MOST or len(data) > LARGEST or one in found:
+            raise ReleaseSignatureError(f"{name} is no release: it holds too much", _AGAIN)
+        found[one] = data
+    if CONTENT not in found:
+        raise _unreadable(name, f"it holds no {CONTENT}")
+    signatures = sorted(one for one in found if one.startswith(f"{_SIGNATURES}/"))
+    envelopes = [found.pop(one) for one in signatures]
+    return Bundle(content=found.pop(CONTENT), files=found, envelopes=envelopes)
+
+
+def _unreadable(name: str, why: str) -> ReleaseNotFoundError:
+    return ReleaseNotFoundError(
+        f"{name} cannot be read as a release ({why})",
+        "Name the folder or the file that 'python -m ci release' left",
+    )
 
 
 def _read(bundle: Bundle) -> Release:
-    again = "Take it from where it was published, and ask who could write there"
     try:
         release = msgspec.json.decode(bundle.content, type=Release)
         name = _named(bundle.content)
     except (ValueError, RecursionError) as error:
-        raise ReleaseSignatureError(f"{CONTENT} is damaged ({error})", again) from error
+        raise ReleaseSignatureError(f"{CONTENT} is damaged ({error})", _AGAIN) from error
     if release.schema != SCHEMA:
         raise ReleaseSignatureError(
             f"{CONTENT} has schema version {release.schema}, this tool reads {SCHEMA}",
@@ -213,7 +235,7 @@ def _read(bundle: Bundle) -> Release:
     # Every byte counts: also those that a reader of JSON passes over.
     if release.name != name:
         raise ReleaseSignatureError(
-            f"what calls itself {release.name[:80]!r} is not the content of that name", again
+            f"what calls itself {release.name[:80]!r} is not the content of that name", _AGAIN
         )
     held = {name: _sha256(data) for name, data in bundle.files.items()}
     odd = sorted({name for name, _ in held.items() ^ release.files.items()})
@@ -221,11 +243,11 @@ def _read(bundle: Bundle) -> Release:
     if odd:
         raise ReleaseSignatureError(
             f"{release.name} has not the files that it names ({', '.join(map(repr, odd[:5]))})",
-            again,
+            _AGAIN,
         )
     if bundle.wanted and bundle.wanted not in (release.name, release.source.commit):
         raise ReleaseSignatureError(
-            f"there is {release.name} in the place of {bundle.wanted}", again
+            f"there is {release.name} in the place of {bundle.wanted}", _AGAIN
         )
     return release
 

@@ -96,7 +96,7 @@ def load(path: Path) -> Key:
     return of(public, path.name)
 
 
-def load_all(paths: Sequence[str], root: Path) -> list[Key]:
+def load_all(paths: Sequence[str | Path], root: Path) -> list[Key]:
     """The keys of these files, relative to `root`, each once. Raises ConfigError."""
     found = {key.id: key for key in (load(root / path) for path in paths)}
     return list(found.values())

@@ -9,25 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from typing import Protocol
 
 from ci_tools.errors import ReleaseSignatureError
 from ci_tools.release import attest
 from ci_tools.release.bundle import CONTENT, Bundle
 from ci_tools.release.keys import Key
+from ci_tools.release.signers import Signer, signer
+
+__all__ = ["Signer", "envelope", "opened", "sign", "signer", "verify"]
 
 PAYLOAD = "application/vnd.in-toto+json"
-_LARGEST = 16 << 20  # bytes of an envelope
-
-
-class Signer(Protocol):
-    """key: the public half."""
-
-    @property
-    def key(self) -> Key: ...
-
-    def sign(self, message: bytes) -> bytes:
-        """The signature. Raises ReleaseError, CredentialsError, ToolError."""
+_LARGEST = 64 << 20  # bytes of an envelope
 
 
 def envelope(signer: Signer, payload: bytes) -> bytes:
