@@ -52,7 +52,8 @@ def release(workspace: Workspace, *, publish: bool = True, strict: bool = False)
     publishing raise.
     """
     # Should this fail, nobody must find what an earlier build released.
-    (workspace.build / FILE).unlink(missing_ok=True)
+    for old in (FILE, f"{DIRECTORY}/{bundles.CONTENT}"):
+        (workspace.build / old).unlink(missing_ok=True)
     lock = workspace.read(building.FILE, Lock, made_by="build")
     if lock.failed:
         raise ReleaseError(
