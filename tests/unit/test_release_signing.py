@@ -54,7 +54,7 @@ def judge(public: Any, envelope: bytes) -> bytes:
     return payload
 
 
-# -- what is stated ------------------------------------------------------------------------
+# -- what is stated --------------------------------------------------------------------
 
 
 def test_the_statement_names_everything_there_is() -> None:
@@ -86,7 +86,7 @@ def test_the_predicate_is_slsa_s() -> None:
     assert run["builder"]["id"]
 
 
-# -- signing and verifying -------------------------------------------------------------------
+# -- signing and verifying -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -247,7 +247,7 @@ def test_content_that_was_tampered_with_after_signing_is_refused() -> None:
         signing.verify(odd, [pen.key])
 
 
-# -- keys in files -----------------------------------------------------------------------------
+# -- keys in files ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -358,7 +358,7 @@ def test_a_public_key_that_is_none_is_told(tmp_path: Path, content: bytes | None
     assert "BEGIN PRIVATE" not in str(caught.value)
 
 
-# -- AWS KMS, by moto ----------------------------------------------------------------------------
+# -- AWS KMS, by moto ------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_a_branch_or_key_of_that_beginning_is_no_release(
         store.find(registry, PATH, "release-candidate")
 
 
-# -- what a registry, or who may push there, can do --------------------------------------
+# -- what a registry, or who may push there, can do ------------------------------------
 
 
 def _swap(fake: FakeRegistry, other: Bundle, digest: str) -> None:
@@ -215,7 +215,7 @@ def test_a_registry_that_refuses_leaves_nothing_to_find(
     assert not fake.tags
 
 
-# -- killed on the way --------------------------------------------------------------------
+# -- killed on the way -----------------------------------------------------------------
 
 PUBLISH = """
 import sys
