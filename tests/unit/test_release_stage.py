@@ -22,6 +22,7 @@ from ci_tools.kubeflow import ir
 from ci_tools.release import bundle, images, keys, signing, store
 from ci_tools.scanner import records
 from tests.fakes.registry import FakeRegistry, serve
+from tests.fakes.releases import made
 
 SECRET = "correct horse battery"
 SBOM = b'{"bomFormat":"CycloneDX"}'
@@ -182,6 +183,37 @@ def test_a_sound_release_is_signed_published_and_found(project: Project) -> None
     project.run("releases", "verify", os.fspath(project.root / "build/r.tar"))
 
 
+def test_a_dry_run_says_where_it_would_go_and_asks_nobody(project: Project) -> None:
+    project.fake.asked.clear()
+    told = project.run("release", "--dry-run").stdout
+    assert f"published in: {project.registry.host}/ml/releases" in told
+    assert "signed by: ../release.key" in told
+    assert not project.fake.asked
+    assert not project.fake.tags
+
+
+def test_what_a_stranger_pushed_cannot_write_to_the_terminal(project: Project) -> None:
+    source = d.Source(commit="d" * 40, branch="\x1b[2Jevil\r")
+    stranger = made(source=source, problems=["\x1b]0;x\x07"])
+    store.publish(project.registry, "ml/releases", stranger)
+    for command in (["list"], ["show", "d" * 40]):
+        told = project.run("releases", *command).stdout
+        assert "evil" in told
+        assert not {"\x1b", "\r", "\x07"} & {*told}
+
+
+def test_a_damaged_release_does_not_hide_the_others(project: Project) -> None:
+    project.run("release")
+    odd = f"release-{'0' * 64}"
+    project.fake.tags[odd] = project.digests["train"]
+    listed = json.loads(project.run("releases", "list", "--json").stdout)["releases"]
+    assert {one["name"]: bool(one["damaged"]) for one in listed} == {
+        project.released().name: False,
+        odd: True,
+    }
+    assert f"{odd}  " in project.run("releases", "list").stdout
+
+
 def test_every_image_is_attested_and_once(project: Project) -> None:
     project.run("release")
     held = len(project.fake.manifests)
@@ -288,3 +320,26 @@ def test_another_key_an_unknown_release_and_an_environment_without_keys(project:
     project.run("releases", "show", "0" * 40, code=52)
     done = project.run("releases", "verify", project.commit, "--to", "unsigned", code=3)
     assert "promotion.keys" in done.stderr
+
+
+def test_s3_has_it_too_and_is_asked_where_the_registry_has_it_not(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+    from moto import mock_aws
+
+    path = project.root / "ci.yaml"
+    path.write_text(path.read_text().replace("  dev:\n", "  dev:\n    releases: s3://bucket/x\n"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with mock_aws():
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        project.run("release")
+        name = project.released().name
+        project.fake.tags.clear()
+        for what in (name, project.commit):
+            told = project.run("releases", "verify", what).stdout
+            assert told.split() == [name, "is", "signed", "by", project.key.id]
+        project.run("releases", "verify", "0" * 40, code=52)
