@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 
 from ci.cli import cli
 from ci_tools import documents as d
@@ -225,11 +226,17 @@ def test_every_image_is_attested_and_once(project: Project) -> None:
     assert len(project.fake.manifests) == held
 
 
-def test_an_sbom_of_another_agent_is_found_beside_the_image(project: Project) -> None:
+@pytest.mark.parametrize("by_manifest", [True, False])
+def test_an_sbom_of_another_agent_is_found_beside_the_image(
+    project: Project, by_manifest: bool
+) -> None:
     folder = project.root / "build/reports/train"
-    (folder / "sbom.cdx.json").unlink()
+    (folder / "sbom.cdx.json").write_bytes(b"of another image")
+    record = project.record("train")
+    storage.write(folder / "findings.json", structs.replace(record, image="sha256:other"))
     digest = project.digests["train"]
-    records.publish(project.registry, "ml/train", digest, project.record("train"), SBOM)
+    record.image = digest if by_manifest else record.image  # as the engine calls it
+    records.publish(project.registry, "ml/train", digest, record, SBOM)
     project.run("release", "--strict")
     assert project.released().images["train"].sboms == {
         "": artifacts.digest_of(SBOM).removeprefix("sha256:")
