@@ -32,6 +32,7 @@ from tests.fakes.releases import COMMIT, Pen, made
 
 KINDS = ("ed25519", "ecdsa", "rsa")
 SECRET = "correct horse battery"
+SOMEBODY = Pen()
 
 
 def pae(kind: str, payload: bytes) -> bytes:
@@ -199,6 +200,26 @@ def test_no_byte_of_an_envelope_s_meaning_can_change(kind: str) -> None:
             judge(pen.private.public_key(), odd.envelopes[0])
 
     changed()
+
+
+RUBBISH = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(
+        st.sampled_from(["payload", "payloadType", "signatures", "sig", "keyid"]) | st.text(), inner
+    ),
+)  # fmt: skip
+
+
+@given(RUBBISH)
+def test_whatever_lies_there_as_an_envelope_is_signed_by_nobody(rubbish: Any) -> None:
+    for content in (json.dumps(rubbish), json.dumps({"payload": "", "signatures": rubbish})):
+        assert signing.opened(content.encode(), [SOMEBODY.key])[1] == set()
+
+
+@given(RUBBISH)
+def test_whatever_a_key_signed_is_about_this_release_or_told(rubbish: Any) -> None:
+    assert attest.differences(json.dumps(rubbish).encode(), made())
+    assert not attest.is_about(json.dumps(rubbish).encode(), "sha256:" + "a" * 64, "x")
 
 
 ABOUT: dict[str, Callable[[dict[str, Any]], object]] = {
