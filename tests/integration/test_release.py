@@ -17,7 +17,8 @@ import pytest
 
 from ci_tools.config import Signing
 from ci_tools.errors import CIError, ReleaseSignatureError, ToolError
-from ci_tools.images import artifacts, upload
+from ci_tools.images import artifacts, copying, upload
+from ci_tools.images.copying import Place
 from ci_tools.images.registry import Registry
 from ci_tools.release import attest, bundle, images, keygen, keys, signing, store
 from ci_tools.release.bundle import Bundle
@@ -222,6 +223,26 @@ def test_cosign_believes_what_is_attested_of_an_image(
         assert not attested(public, kind, f"{reference}{other}", tmp_path)
     assert not attested(public, "spdxjson", f"{reference}{one}", tmp_path)
     assert not images.attach(registry, repository, one, signer, attest.PROVENANCE, predicate)
+
+
+def test_what_is_attested_is_believed_where_the_image_was_copied_to(
+    registry: Registry, signer: signing.Signer, tmp_path: Path
+) -> None:
+    """The image and the list of what refers to it, byte for byte; cosign is the judge."""
+    public = tmp_path / "key.pub"
+    public.write_bytes(signer.key.pem)
+    digest = image(registry, "ml/here", signer.key.id.encode())
+    images.attach(registry, "ml/here", digest, signer, images.CYCLONEDX, msgspec.Raw(SBOM))
+    with registries.registry(tmp_path / "there") as there:
+        for reference in (digest, artifacts.tag(digest)):
+            copying.copy(
+                Place(registry, "ml/here", reference), Place(Registry(there), "ml/there", reference)
+            )
+        assert attested(public, "cyclonedx", f"{there}/ml/there@{digest}", tmp_path)
+        # That it was said of the image in another repository does not matter: the digest does.
+        assert not images.attach(
+            Registry(there), "ml/there", digest, signer, images.CYCLONEDX, msgspec.Raw(SBOM)
+        )
 
 
 # -- cosign as the signer --------------------------------------------------------------
