@@ -254,6 +254,16 @@ class ReleaseError(CIError):
     summary = "a release cannot be made of what is there"
 
 
+class ReleaseSignatureError(CIError):
+    exit_code = 51
+    summary = "a release's signature is missing, of another key or not of its content"
+
+
+class ReleaseNotFoundError(CIError):
+    exit_code = 52
+    summary = "a release cannot be found"
+
+
 class InterruptedRunError(CIError):
     exit_code = 130
     summary = "interrupted (Ctrl-C or SIGTERM); nothing is left half-written"

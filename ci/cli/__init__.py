@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from ci.cli import launch, others, pipelines, scan, stages
+from ci.cli import launch, others, pipelines, releases, scan, stages
 from ci.cli.group import SECTIONS, cli
 from ci.cli.options import parsed
 
-__all__ = ["SECTIONS", "cli", "launch", "others", "parsed", "pipelines", "scan", "stages"]
+__all__ = [
+    "SECTIONS",
+    "cli",
+    "launch",
+    "others",
+    "parsed",
+    "pipelines",
+    "releases",
+    "scan",
+    "stages",
+]

@@ -110,12 +110,15 @@ def down(wipe: bool) -> None:
 @cli.command()
 @click.argument(
     "file",
-    type=click.Choice(["ci.yaml", "servable.yaml", "scan-policy.yaml", "training.test.yaml"]),
+    type=click.Choice(
+        ["ci.yaml", "servable.yaml", "scan-policy.yaml", "training.test.yaml", "release.json"]
+    ),
     default="ci.yaml",
 )
 def schema(file: str) -> None:
-    """Print the JSON schema of a declaration."""
+    """Print the JSON schema of a declaration, or of a release."""
     from ci_tools import config, config_training
+    from ci_tools.documents import Release
     from ci_tools.scanner.policy import Policy
     from ci_tools.serving.declaration import Servable
 
@@ -124,6 +127,7 @@ def schema(file: str) -> None:
         "servable.yaml": Servable,
         "scan-policy.yaml": Policy,
         config_training.SCHEMA: config_training.TrainingTests,
+        "release.json": Release,
     }
     print_json(config.schema(kinds[file], file))
 

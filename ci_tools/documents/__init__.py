@@ -14,7 +14,12 @@ from ci_tools.documents.deployment import Deployed, Model, Revision
 from ci_tools.documents.images import FailedImage, Ingredients, Lock, LockedImage, Verdict
 from ci_tools.documents.pipelines import Compiled, CompiledPipeline, Pins, Upload, Uploads
 from ci_tools.documents.plan import Plan, PlannedComponent
-from ci_tools.documents.release import Release, ReleasedImage, ReleasedPipeline
+from ci_tools.documents.release import (
+    Release,
+    ReleasedImage,
+    ReleasedPipeline,
+    ReleasedServable,
+)
 from ci_tools.documents.scan import (
     Finding,
     Judged,
@@ -64,6 +69,7 @@ __all__ = [
     "Release",
     "ReleasedImage",
     "ReleasedPipeline",
+    "ReleasedServable",
     "Remark",
     "Revision",
     "Run",

@@ -62,7 +62,8 @@ EXAMPLES: list[Document] = [
         name="n", project="p", environment="e", source=Source(), runs=[RUN],
         images={"a": documents.ReleasedImage(
             reference="r", digest="d", key="k", verdict=VERDICT, tests="none")},
-        pipelines={"p": documents.ReleasedPipeline(sha256="h", components=["a"])}),
+        pipelines={"p": documents.ReleasedPipeline(
+            sha256="h", file="pipelines/p.yaml", components=["a"])}),
 ]  # fmt: skip
 
 
