@@ -21,6 +21,7 @@ from ci_tools.serving.cluster import Cluster
 from ci_tools.serving.declaration import Servable
 from ci_tools.serving.live import Live
 from ci_tools.serving.rollout import Rollout, short
+from ci_tools.serving.service_settings import service_arguments
 from ci_tools.serving.task_definition import Definition
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class PredictionServices:
         definition = task_definition.render(
             servable, image=image, model=model, settings=self.settings
         )
-        arguments = task_definition.service_arguments(servable, self.settings)
+        arguments = service_arguments(servable, self.settings)
         was = self.current(servable.service)
         ours, changed = self._start(servable, definition, arguments, was, on_event)
         try:

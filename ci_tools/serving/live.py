@@ -12,6 +12,8 @@ from ci_tools.documents import Model
 from ci_tools.serving import comparison, task_definition
 from ci_tools.serving.declaration import Servable
 from ci_tools.serving.rollout import short
+from ci_tools.serving.service_comparison import normalise_service, service_differences
+from ci_tools.serving.service_settings import service_arguments
 from ci_tools.serving.task_definition import Definition
 
 VERIFIED = "kfp-ci:verified"  # tag of the service: ARN of the last verified task definition
@@ -71,9 +73,9 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
 def desired_count(servable: Servable, live: Live | None) -> int | None:
     """The desiredCount to ask for, None where an autoscaler's is to be left."""
-    if servable.autoscaled and live is not None and live.desired > 0:
+    if servable.count_is_others and live is not None and live.desired > 0:
         return None
-    return servable.count
+    return servable.first_count
 
 
 def changes(
@@ -81,12 +83,12 @@ def changes(
 ) -> list[str]:
     """What differs between a live service and what is wanted, a line each."""
     lines = comparison.difference(live.definition, definition)
-    now = comparison.normalise_service(dict(live.service))
-    then = comparison.normalise_service(arguments)
+    now = normalise_service(dict(live.service))
+    then = normalise_service(arguments)
     if "networkConfiguration" not in arguments:  # a stand-in makes its own
         for key in ("subnets", "securityGroups", "assignPublicIp"):
             then[key] = now[key]
-    lines += [f"service.{k}: {now[k]} -> {then[k]}" for k in then if now[k] != then[k]]
+    lines += service_differences(now, then)
     count = desired_count(servable, live)
     if count is not None and count != live.desired:
         lines.append(f"service.desiredCount: {live.desired} -> {count}")
@@ -119,7 +121,7 @@ def plan(
     elif source is not None:
         lines.append(f"  model: {source.uri} (sha256 {source.sha256})")
         model = Model(uri=source.uri or "", sha256=source.sha256 or "")
-    arguments = task_definition.service_arguments(servable, settings)
+    arguments = service_arguments(servable, settings)
     if image is not None and (model is not None or source is None):
         definition = task_definition.render(servable, image=image, model=model, settings=settings)
         lines.append(f"  task definition: sha256 {comparison.sha256(definition)}")
