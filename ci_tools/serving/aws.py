@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ci_tools.aws_codes import REFUSED
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def ecs(settings: PredictionService) -> ECSClient:
-    """An ECS client for an environment.
+    """An ECS client for an environment."""
+    made: ECSClient = client("ecs", settings)
+    return made
+
+
+def client(service: str, settings: PredictionService) -> Any:
+    """A client of an AWS service, by boto3's name for it, for an environment.
 
     A stand-in on loopback gets made-up credentials and no proxy; anything else
     takes both from where boto3 looks for them.
@@ -32,8 +38,9 @@ def ecs(settings: PredictionService) -> ECSClient:
             aws_access_key_id="test" if local else None,
             aws_secret_access_key="test" if local else None,
         )
-        return session.client(
-            "ecs",
+        create: Any = session.client  # typed for the services whose stubs are here
+        return create(
+            service,
             endpoint_url=settings.endpoint_url,
             config=Config(
                 connect_timeout=5,
@@ -46,8 +53,11 @@ def ecs(settings: PredictionService) -> ECSClient:
 
 
 @contextmanager
-def translated(settings: PredictionService) -> Iterator[None]:
-    """Turn botocore's exceptions into CredentialsError or ServiceError."""
+def translated(settings: PredictionService, service: str = "ECS") -> Iterator[None]:
+    """Turn botocore's exceptions into CredentialsError or ServiceError.
+
+    service: which of AWS' is asked, for the message.
+    """
     from botocore import exceptions
 
     try:
@@ -61,7 +71,8 @@ def translated(settings: PredictionService) -> Iterator[None]:
                 "Renew the credentials, or allow them this action",
             ) from error
         raise ServiceError(
-            f"ECS refuses {error.operation_name} on cluster '{settings.cluster}' ({code}: {said})",
+            f"{service} refuses {error.operation_name} on cluster '{settings.cluster}' "
+            f"({code}: {said})",
             "Mend servable.yaml or the environment's service in ci.yaml",
         ) from error
     except (
@@ -77,7 +88,7 @@ def translated(settings: PredictionService) -> Iterator[None]:
         ) from error
     except exceptions.BotoCoreError as error:
         raise ServiceError(
-            f"ECS in {settings.region} does not answer ({error})",
+            f"{service} in {settings.region} does not answer ({error})",
             "See that the region and endpoint in ci.yaml are right and reachable",
         ) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -11,12 +12,11 @@ from ci_tools.config import PredictionService
 from ci_tools.documents import Model
 from ci_tools.serving import comparison, task_definition
 from ci_tools.serving.declaration import Servable
+from ci_tools.serving.revisions import VERIFIED
 from ci_tools.serving.rollout import short
 from ci_tools.serving.service_comparison import normalise_service, service_differences
 from ci_tools.serving.service_settings import service_arguments
 from ci_tools.serving.task_definition import Definition
-
-VERIFIED = "kfp-ci:verified"  # tag of the service: ARN of the last verified task definition
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +46,11 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def arn(self) -> str:
         return str(self.service["serviceArn"])
+
+    @property
+    def short(self) -> str:
+        """`family:revision` of what it runs."""
+        return short(self.task_definition)
 
     @property
     def desired(self) -> int:
@@ -102,17 +107,19 @@ def plan(
     live: Live | None,
     *,
     settings: PredictionService,
+    images: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """What a deployment would do, for a dry run; asks nobody.
 
     image: None where it is not built yet; model: None where it is not known
-    yet or there is none; live: None where nobody was asked or nothing runs.
+    yet or there is none; images: of the components that sidecars are; live:
+    None where nobody was asked or nothing runs.
 
     Raises ServiceError as `task_definition.render` does.
     """
     source = servable.model
     where = f"service '{servable.service}' in cluster '{settings.cluster}'"
-    lines = [f"{where}: {servable.count} x {servable.cpu} CPU units, {servable.memory} MiB"]
+    lines = [f"{where}: {_size(servable)}"]
     lines.append(f"  image: {image or 'not built yet'}")
     if model is not None:
         lines.append(f"  model: {model.uri} (sha256 {model.sha256})")
@@ -122,8 +129,12 @@ def plan(
         lines.append(f"  model: {source.uri} (sha256 {source.sha256})")
         model = Model(uri=source.uri or "", sha256=source.sha256 or "")
     arguments = service_arguments(servable, settings)
-    if image is not None and (model is not None or source is None):
-        definition = task_definition.render(servable, image=image, model=model, settings=settings)
+    beside = [one.image for one in servable.sidecars.values() if "@" not in one.image]
+    known = image is not None and all(name in images for name in beside)
+    if image is not None and known and (model is not None or source is None):
+        definition = task_definition.render(
+            servable, image=image, model=model, settings=settings, images=images
+        )
         lines.append(f"  task definition: sha256 {comparison.sha256(definition)}")
         if live is not None:
             changed = changes(servable, definition, arguments, live)
@@ -132,6 +143,14 @@ def plan(
     if live is not None and live.good is not None:
         lines.append(f"  on failure: back to {short(live.good)}")
     return lines
+
+
+def _size(servable: Servable) -> str:
+    scaling = servable.autoscaling
+    count = f"{scaling.min} to {scaling.max}" if scaling else str(servable.count)
+    said = f"{count} x {servable.cpu} CPU units, {servable.memory} MiB"
+    strategy = servable.deployment.strategy
+    return said if strategy == "rolling" else f"{said}, {strategy.replace('_', '/')}"
 
 
 def restoring_arguments(live: Live, servable: Servable, revision: str) -> Definition:
@@ -144,6 +163,16 @@ def restoring_arguments(live: Live, servable: Servable, revision: str) -> Defini
         arguments["networkConfiguration"] = live.service["networkConfiguration"]
     arguments["loadBalancers"] = live.service.get("loadBalancers") or []
     return arguments
+
+
+def model_of(definition: Definition, service: str) -> Model | None:
+    """The model that a rendered or described definition gives the service's container."""
+    for container in definition.get("containerDefinitions") or []:
+        if container.get("name") == service:
+            told = {e.get("name"): e.get("value") for e in container.get("environment") or []}
+            uri, sha256 = told.get("MODEL_URI"), told.get("MODEL_SHA256")
+            return Model(uri=uri, sha256=sha256) if uri and sha256 else None
+    return None
 
 
 def private_addresses(tasks: Sequence[Mapping[str, Any]], revision: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.session
@@ -28,6 +29,7 @@ from ci_tools.errors import (
     SmokeTestError,
 )
 from ci_tools.serving import aws, smoke
+from ci_tools.serving.asked import Findings
 from ci_tools.serving.declaration import Servable
 from ci_tools.serving.ecs import PredictionServices
 
@@ -60,7 +62,10 @@ class FakeECS:
         self.service: dict[str, Any] | None = None
         self.deployments: list[dict[str, Any]] = []
         self.records: list[dict[str, Any]] = []  # of the service deployments API
-        self.tags: dict[str, str] = {}
+        self.tags: dict[str, str] = {}  # of the service
+        self.definition_tags: dict[str, dict[str, str]] = {}
+        self.deregistered: list[str] = []
+        self.details: dict[str, Any] = {}  # that describe_service_deployments adds
         self.refuse: dict[str, Exception] = {}
         self.stopped_tasks = 1
         self.time = datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc)
@@ -105,6 +110,7 @@ class FakeECS:
             0,
             {
                 "targetServiceRevisionArn": f"revision/{number}/{arn}",
+                "serviceDeploymentArn": f"service-deployment/{number}",
                 "createdAt": self.time,
                 "status": "IN_PROGRESS",
             },
@@ -170,13 +176,33 @@ class FakeECS:
         self.look()
         return {"services": [self.described()]}
 
-    def do_describe_task_definition(self, taskDefinition: str) -> Any:
+    def do_describe_task_definition(self, taskDefinition: str, **_: Any) -> Any:
         number = int(taskDefinition.rpartition(":")[2])
-        return {"taskDefinition": {**self.definitions[number - 1], "revision": number}}
+        made = {**self.definitions[number - 1], "revision": number}
+        told = self.definition_tags.get(taskDefinition, {})
+        return {
+            "taskDefinition": {**made, "taskDefinitionArn": taskDefinition},
+            "tags": [{"key": key, "value": value} for key, value in told.items()],
+        }
 
-    def do_register_task_definition(self, **definition: Any) -> Any:
+    def get_paginator(self, name: str) -> Any:
+        assert name == "list_task_definitions"
+        active = [
+            f"{PREFIX}{made['family']}:{number}"
+            for number, made in enumerate(self.definitions, start=1)
+            if f"{PREFIX}{made['family']}:{number}" not in self.deregistered
+        ]
+        pages = [{"taskDefinitionArns": [arn]} for arn in reversed(active)]
+        return SimpleNamespace(paginate=lambda **_: pages)
+
+    def do_deregister_task_definition(self, taskDefinition: str) -> Any:
+        self.deregistered.append(taskDefinition)
+        return {}
+
+    def do_register_task_definition(self, tags: Any = (), **definition: Any) -> Any:
         self.definitions.append(definition)
         arn = f"{PREFIX}{definition['family']}:{len(self.definitions)}"
+        self.definition_tags[arn] = {tag["key"]: tag["value"] for tag in tags}
         return {"taskDefinition": {**definition, "taskDefinitionArn": arn}}
 
     def do_create_service(self, **arguments: Any) -> Any:
@@ -210,8 +236,21 @@ class FakeECS:
         }
 
     def do_tag_resource(self, resourceArn: str, tags: list[dict[str, str]]) -> Any:
-        self.tags |= {tag["key"]: tag["value"] for tag in tags}
+        assert self.service is not None
+        service = resourceArn == self.service["serviceArn"]
+        told = self.tags if service else self.definition_tags[resourceArn]
+        told |= {tag["key"]: tag["value"] for tag in tags}
         return {}
+
+    def do_untag_resource(self, resourceArn: str, tagKeys: list[str]) -> Any:
+        for key in tagKeys:
+            del self.definition_tags[resourceArn][key]
+        return {}
+
+    def do_describe_service_deployments(self, serviceDeploymentArns: list[str]) -> Any:
+        (arn,) = serviceDeploymentArns
+        found = [r for r in self.records if r["serviceDeploymentArn"] == arn]
+        return {"serviceDeployments": [{**found[0], **self.details}] if found else []}
 
     def do_list_service_deployments(self, **_: Any) -> Any:
         return {"serviceDeployments": [dict(r) for r in self.records] if self.api else []}
@@ -240,6 +279,17 @@ class Run:
         self.told: list[str] = []
         self.smoke: Callable[[], None] = lambda: None
         self.declared = {"service": "iris", "environment": {"PASSWORD": "hunter2"}, **declared}
+        self.tags: dict[str, str] = {}
+        self.found = Findings()
+        self.scaling: Any = None
+        self.services = PredictionServices(
+            SETTINGS,
+            client=ecs,
+            clients=lambda service: {"application-autoscaling": self.scaling}[service],
+            check=lambda _: self.found,
+            clock=lambda: self.now,
+            sleep=self.sleep,
+        )
         monkeypatch.setattr(smoke, "check", self._check)
 
     def _check(self, *_: Any, **__: Any) -> Any:
@@ -251,11 +301,10 @@ class Run:
         self.now += seconds
 
     def deploy(self, image: str, **changes: Any) -> Revision:
-        services = PredictionServices(
-            SETTINGS, client=self.ecs, clock=lambda: self.now, sleep=self.sleep
-        )
         servable = Servable(**{**self.declared, **changes})
-        return services.deploy(servable, image, None, on_event=self.told.append)
+        return self.services.deploy(
+            servable, image, None, on_event=self.told.append, tags=self.tags
+        )
 
     def fails(self, kind: type[CIError], image: str) -> CIError:
         with pytest.raises(kind) as caught:
@@ -301,7 +350,7 @@ def test_nothing_is_registered_for_what_runs_already(
     assert again.task_definition == first.task_definition
     assert len(ecs.definitions) == 1
     assert ecs.named("update_service") == []
-    assert len(ecs.named("tag_resource")) == 1
+    assert len(ecs.named("tag_resource")) == 2  # the revision and the service, once
 
 
 def test_an_update_is_rendered_from_our_template(monkeypatch: pytest.MonkeyPatch) -> None:
