@@ -203,20 +203,6 @@ def train(
 
 @cli.command()
 @stage
-def deploy(workspace: Workspace, as_json: bool) -> None:
-    """Deploy the servables to the prediction service."""
-    from ci import deploy as stage
-
-    if workspace.dry_run:
-        show_lines(stage.dry_run(workspace), as_json)
-        return
-    deployed = stage.deploy(workspace)
-    lines = [f"{s.service}  {s.url}  {s.task_definition}" for s in deployed.services.values()]
-    show(deployed, lines, as_json)
-
-
-@cli.command()
-@stage
 def release(workspace: Workspace, as_json: bool) -> None:
     """Gather all of it into one immutable release."""
     from ci import release as stage

@@ -12,7 +12,7 @@ import msgspec
 from ci_tools.config import PredictionService
 from ci_tools.documents import Model, Revision
 from ci_tools.errors import ServiceError
-from ci_tools.serving import comparison, live, preflight, revisions
+from ci_tools.serving import comparison, live, preflight, revisions, status
 from ci_tools.serving.afterwards import Afterwards
 from ci_tools.serving.asked import Asked, Client, Findings, ImageDigest
 from ci_tools.serving.autoscaling import Scaler
@@ -23,6 +23,7 @@ from ci_tools.serving.revisions import Known
 from ci_tools.serving.rollout import Rollout, short
 from ci_tools.serving.service_settings import service_arguments
 from ci_tools.serving.settling import Settling, timestamp
+from ci_tools.serving.status import Status
 from ci_tools.serving.task_definition import Definition, render
 from ci_tools.serving.watch import Event, rollout_of
 
@@ -80,6 +81,13 @@ class PredictionServices:
         Raises CredentialsError or ServiceError.
         """
         return self._cluster.live(service)
+
+    def status(self, service: str) -> Status:
+        """How a service is now. Raises as `current` does."""
+        now = self.current(service)
+        known = self._cluster.known(now.task_definition) if now else None
+        url = (self.settings.url or "").replace("{service}", service)
+        return status.of(service, self.settings.cluster, now, known, url)
 
     def history(self, service: str) -> list[Known]:
         """The revisions of a service that are still registered, newest first.
