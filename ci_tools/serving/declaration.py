@@ -86,7 +86,8 @@ class Servable(Part, kw_only=True):
     sidecars:   further containers of the task, by name.
     depends_on: sidecar -> what it must have come to before the service starts.
     smoke:      without any, a GET of the health check's path must answer 200.
-    timeout:    seconds for the whole deployment.
+    timeout:    seconds for the whole deployment, besides the waiting that its
+                strategy declares (bake_minutes).
     environments: what is otherwise in an environment of ci.yaml.
     """
 
@@ -120,15 +121,18 @@ class Servable(Part, kw_only=True):
         check_variables(self.environment, self.secrets)
         for name, sidecar in self.sidecars.items():
             check_variables(sidecar.environment, sidecar.secrets, where=f"sidecars.{name}.")
-        wrong = self._containers() or strategy.problem(
-            self.deployment, self.autoscaling, self.timeout
-        )
+        wrong = self._containers() or strategy.problem(self.deployment, self.autoscaling)
         if wrong:
             raise ConfigError(f"{FILE}: {wrong}", "Mend it; nothing is deployed as it is")
 
     @property
     def smoke_tests(self) -> list[SmokeTest]:
         return self.smoke or [SmokeTest(path=self.health_check.path)]
+
+    @property
+    def longest_seconds(self) -> int:
+        """How long a deployment may take."""
+        return self.timeout + self.deployment.least_seconds
 
     @property
     def first_count(self) -> int:

@@ -55,7 +55,7 @@ class Settling:
         back = WayBack(self._cluster, self._watch, self._clock, servable, was, on_event)
         try:
             if wait:
-                self._watch.wait(ours, started + servable.timeout, on_event)
+                self._watch.wait(ours, started + servable.longest_seconds, on_event)
             url, answers = self._prove(ours, servable, on_event)
             self._record(ours)
         except DeploymentSupersededError:

@@ -97,7 +97,7 @@ class Autoscaling(Part, kw_only=True):
     scale_out_cooldown: Annotated[int, Meta(ge=0, le=3600)] = 60
 
 
-def problem(deployment: Deployment, scaling: Autoscaling | None, timeout: int) -> str | None:
+def problem(deployment: Deployment, scaling: Autoscaling | None) -> str | None:
     """What does not fit together, a sentence; None when all does. Pure."""
     strategy = deployment.strategy
     for name, percent in (
@@ -113,11 +113,6 @@ def problem(deployment: Deployment, scaling: Autoscaling | None, timeout: int) -
     if strategy == "rolling" and (deployment.bake_minutes or deployment.hooks):
         kind = "bake_minutes" if deployment.bake_minutes else "hooks"
         return f"'deployment.{kind}' is not for the strategy 'rolling'"
-    if timeout <= deployment.least_seconds:
-        return (
-            f"'timeout' is {timeout} s, but the deployment alone waits "
-            f"{deployment.least_seconds} s as it is declared"
-        )
     if deployment.minimum_healthy_percent == deployment.maximum_percent == 100:
         return "with minimum_healthy_percent and maximum_percent at 100 no task may be replaced"
     if scaling is not None and scaling.min > scaling.max:
