@@ -123,7 +123,7 @@ def named(known: Sequence[Known], name: str) -> Known | None:
     """The revision that `name` means: `12`, `family:12`, an ARN, a release or a commit
     (of those the newest), None for none."""
     for one in sorted(known, key=lambda one: one.revision, reverse=True):
-        if name in (
+        if name and name in (
             str(one.revision),
             one.task_definition,
             one.task_definition.rpartition("/")[2],
