@@ -15,8 +15,8 @@ from ci_tools.config_errors import did_you_mean
 from ci_tools.documents import Revision
 from ci_tools.errors import ConfigError
 from ci_tools.local import stand_in
+from ci_tools.serving import aws
 from ci_tools.serving import logs as writing
-from ci_tools.serving import preflight
 from ci_tools.serving import status as state
 from ci_tools.serving.declaration import Servable
 from ci_tools.serving.revisions import Known
@@ -140,7 +140,7 @@ def logs(
     else:
         fetch = writing.cloudwatch(
             settings,
-            preflight.aws_clients(settings),
+            aws.Clients(settings),
             servable.log_group,
             pattern=pattern,
             container=container,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,32 +17,45 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
 
 
-def ecs(settings: PredictionService) -> ECSClient:
-    """An ECS client for an environment."""
-    made: ECSClient = client("ecs", settings)
-    return made
+class Clients:
+    """The clients of an environment, by boto3's names for the services.
 
-
-def client(service: str, settings: PredictionService) -> Any:
-    """A client of an AWS service, by boto3's name for it, for an environment.
+    Each is made when it is first asked for, all of one session: to read the
+    models of the services anew for each costs most of a second. Safe to use from
+    several threads, which making clients of one session is not.
 
     A stand-in on loopback gets made-up credentials and no proxy; anything else
     takes both from where boto3 looks for them.
     """
-    import boto3
-    from botocore.config import Config
 
-    local = is_loopback(settings.endpoint_url)
-    with translated(settings):
-        session = boto3.Session(
-            region_name=settings.region,
-            aws_access_key_id="test" if local else None,
-            aws_secret_access_key="test" if local else None,
-        )
-        create: Any = session.client  # typed for the services whose stubs are here
-        return create(
+    def __init__(self, settings: PredictionService) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, service: str) -> Any:
+        """Raises CredentialsError or ServiceError."""
+        with self._lock:
+            if service not in self._made:
+                with translated(self._settings):
+                    self._made[service] = self._make(service)
+            return self._made[service]
+
+    def _make(self, service: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        local = is_loopback(self._settings.endpoint_url)
+        if self._session is None:
+            self._session = boto3.Session(
+                region_name=self._settings.region,
+                aws_access_key_id="test" if local else None,
+                aws_secret_access_key="test" if local else None,
+            )
+        return self._session.client(
             service,
-            endpoint_url=settings.endpoint_url,
+            endpoint_url=self._settings.endpoint_url,
             config=Config(
                 connect_timeout=5,
                 read_timeout=30,
@@ -50,6 +64,12 @@ def client(service: str, settings: PredictionService) -> Any:
                 user_agent_extra="kfp-ci",
             ),
         )
+
+
+def ecs(settings: PredictionService) -> ECSClient:
+    """An ECS client for an environment."""
+    made: ECSClient = Clients(settings)("ecs")
+    return made
 
 
 @contextmanager

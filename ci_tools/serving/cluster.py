@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from ci_tools.config import PredictionService
 from ci_tools.errors import CIError
 from ci_tools.serving import aws, revisions, rollout
+from ci_tools.serving.asked import Client
 from ci_tools.serving.live import Live
 from ci_tools.serving.revisions import Known
 from ci_tools.serving.rollout import Judgement, Rollout
@@ -37,17 +38,20 @@ _SKEW = timedelta(seconds=5)  # between the two records that ECS makes of one de
 
 
 class Cluster:
-    """client: for tests; made on first use otherwise."""
+    """client: for tests; one of `clients` otherwise, made on first use."""
 
-    def __init__(self, settings: PredictionService, client: ECSClient | None = None) -> None:
+    def __init__(
+        self, settings: PredictionService, client: ECSClient | None, clients: Client
+    ) -> None:
         self.name = settings.cluster
         self._settings = settings
         self._client = client
+        self._clients = clients
         self._brings: dict[str, str] = {}  # service revision -> its task definition
 
     @cached_property
     def _ecs(self) -> ECSClient:
-        return self._client or aws.ecs(self._settings)
+        return self._client or cast("ECSClient", self._clients("ecs"))
 
     # asking --------------------------------------------------------------------
 

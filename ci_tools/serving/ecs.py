@@ -12,7 +12,7 @@ import msgspec
 from ci_tools.config import PredictionService
 from ci_tools.documents import Model, Revision
 from ci_tools.errors import ServiceError
-from ci_tools.serving import comparison, live, preflight, revisions, status
+from ci_tools.serving import aws, comparison, live, preflight, revisions, status
 from ci_tools.serving.afterwards import Afterwards
 from ci_tools.serving.asked import Asked, Client, Findings, ImageDigest
 from ci_tools.serving.autoscaling import Scaler
@@ -66,8 +66,8 @@ class PredictionServices:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.settings = settings
-        self._cluster = Cluster(settings, client)
-        self._clients = clients or preflight.aws_clients(settings)
+        self._clients = clients or aws.Clients(settings)
+        self._cluster = Cluster(settings, client, self._clients)
         self._scaler = Scaler(settings, self._clients)
         self._digest = digest or _digest
         self._check = check

@@ -12,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from ci_tools.config import PredictionService
 from ci_tools.errors import CIError, ServicePreflightError
 from ci_tools.serving import aws, preflight_network, preflight_roles, preflight_secrets
-from ci_tools.serving.asked import Asked, Client, Findings, code_of, refused
+from ci_tools.serving.asked import Asked, Findings, code_of, refused
 from ci_tools.serving.rollout import text
 from ci_tools.serving.task_definition import Definition
 
@@ -151,8 +150,3 @@ def _quota(asked: Asked, found: Findings) -> None:
         found.problems.append(
             f"a deployment may take {wanted:g} vCPUs, the account has {allowed:g} of Fargate's"
         )
-
-
-def aws_clients(settings: PredictionService) -> Client:
-    """Clients for an environment, made when they are asked for."""
-    return lambda service: aws.client(service, settings)

@@ -35,6 +35,8 @@ TRUST = {
     ]
 }
 VALUE = "hunter2"
+SESSION = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x")
+CLIENTS: dict[str, Any] = {}
 
 
 class Simulates:
@@ -108,7 +110,9 @@ class Account:
         self.parameter = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/iris/token"
 
     def moto(self, service: str) -> Any:
-        return boto3.client(service, region_name=REGION)  # type: ignore[call-overload]
+        if service not in CLIENTS:  # what they ask goes to the mock that is active then
+            CLIENTS[service] = SESSION.client(service, region_name=REGION)  # type: ignore[call-overload]
+        return CLIENTS[service]
 
     def target_group(self, name: str, **changes: Any) -> str:
         order = {"Protocol": "HTTP", "Port": 8080, "VpcId": self.vpc, "TargetType": "ip"}
@@ -171,9 +175,7 @@ class Quotas:
 
 
 @pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
-    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(variable, "x")
+def account() -> Iterator[Account]:
     with moto.mock_aws():
         yield Account()
 
