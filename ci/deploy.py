@@ -92,9 +92,12 @@ def raise_failures(deployed: Deployed) -> None:
     if not deployed.failed:
         return
     first = min(deployed.failed.values(), key=lambda one: (one.exit_code, one.service))
-    also = [f"{one.service} ({one.message})" for one in deployed.failed.values() if one != first]
-    others = f"; also failed: {'; '.join(also)}" if also else ""
-    raise error_for(first.exit_code)(f"{first.message}{others}", first.todo)
+    others = [
+        f"\nalso failed: {one.service}: {one.message}"
+        for one in deployed.failed.values()
+        if one is not first
+    ]
+    raise error_for(first.exit_code)("".join([first.message, *others]), first.todo)
 
 
 def diff(workspace: Workspace) -> Drift:
@@ -164,7 +167,11 @@ def raise_problems(checked: Checked) -> None:
         for problem in found.problems
     ]
     if problems:
-        raise ServicePreflightError("; ".join(problems), "Mend all of it; nothing was changed")
+        raise ServicePreflightError(
+            "not everything is there that the deployments need:"
+            + "".join(f"\n  {problem}" for problem in problems),
+            "Mend all of it; nothing was changed",
+        )
 
 
 def dry_run(workspace: Workspace) -> list[str]:
@@ -251,4 +258,5 @@ def _keep(
             exit_code=error.exit_code,
         )
         if len(workspace.servables) > 1:  # the others go on meanwhile
-            workspace.console.event(f"{servable.service}: failed ({error.what})")
+            said = error.what.partition("\n")[0]  # the whole of it comes at the end
+            workspace.console.event(f"{servable.service}: failed: {said}")

@@ -108,15 +108,15 @@ class Cluster:
         return found
 
     def story(self, ours: Rollout) -> str:
-        """Why tasks stopped and what the service said last; "" when nothing did."""
+        """Why tasks stopped and what the service said last, a line each."""
         try:
             stopped = rollout.reasons(self.tasks(ours, "STOPPED"))
             service = self.describe(ours.service)
         except CIError as error:  # the failure itself must still be told
-            return f"; why is not known: {error.what}"
+            return f"\n  why is not known: {error.what}"
         said = rollout.events(service, ours.began) if service else []
-        text = f"; stopped tasks: {'; '.join(stopped)}" if stopped else ""
-        return text + (f"; last events: {' / '.join(said)}" if said else "")
+        lines = [*(f"stopped: {one}" for one in stopped), *(f"event: {one}" for one in said)]
+        return "".join(f"\n  {line}" for line in lines)
 
     def revisions(self, family: str, *, most: int = 100) -> list[Known]:
         """The active revisions of a family, newest first; at most so many."""

@@ -151,7 +151,7 @@ def test_one_that_fails_stops_no_other(workspace: Workspace, services: Services)
     assert {name: one.exit_code for name, one in result.failed.items()} == {"iris": 44, "rose": 41}
     with pytest.raises(DeploymentFailedError) as failed:  # the earliest kind
         deploy.raise_failures(result)
-    assert failed.value.what == "rose failed; also failed: iris (iris does not answer)"
+    assert failed.value.what == "rose failed\nalso failed: iris: iris does not answer"
     assert storage.read(workspace.build / "deploy.json", d.Deployed, made_by="deploy") == result
 
 
@@ -215,7 +215,7 @@ def test_problems_are_told_and_end_with_46(workspace: Workspace, services: Servi
     services.fates = {"iris": Findings(remarks=["odd"]), "rose": Findings(problems=["no role"])}
     done = called(workspace, "deploy", "--verify")
     assert isinstance(done.exception, ServicePreflightError)
-    assert done.exception.what == "service 'rose': no role"
+    assert done.exception.what.endswith(":\n  service 'rose': no role")
     assert done.stdout == "iris: ready\n  remark: odd\nrose: not ready\n  no role\ntulip: ready\n"
     del services.fates["rose"]
     assert called(workspace, "deploy", "--verify").exception is None

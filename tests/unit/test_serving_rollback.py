@@ -47,7 +47,7 @@ def test_what_is_missing_is_told_together_and_nothing_is_changed(ecs: FakeECS, r
     asked = len(ecs.calls)
     run.found = Findings(problems=["there is no role 'a'", "there is no secret b"])
     failed = run.fails(ServicePreflightError, V2)
-    assert "there is no role 'a'; there is no secret b" in failed.what
+    assert failed.what.endswith(":\n  there is no role 'a'\n  there is no secret b")
     assert failed.exit_code == 46
     changing = ("register", "create", "update", "tag", "deregister")
     assert [name for name, _ in ecs.calls[asked:] if name.startswith(changing)] == []
