@@ -16,8 +16,11 @@ from ci_tools import storage
 from ci_tools.documents import Deployed, FailedService, Lock, Revision
 from ci_tools.errors import (
     CIError,
+    CredentialsError,
     InterruptedRunError,
     MissingInputError,
+    PushError,
+    RegistryError,
     ServiceDriftError,
     ServicePreflightError,
     error_for,
@@ -59,10 +62,12 @@ def deploy(workspace: Workspace) -> Deployed:
     result = Deployed(environment=workspace.environment_name, services={})
 
     def one(component: str, servable: Servable) -> Revision:
+        image = _image(lock, component)
+        _hold(workspace, image)
         with workspace.console.working(servable.service, "deploying"):
             return services.deploy(
                 servable,
-                _image(lock, component),
+                image,
                 models.of(workspace, servable),
                 on_event=workspace.console.event,
                 images=_references(lock),
@@ -222,6 +227,26 @@ def _image(lock: Lock, component: str) -> str:
             f"{building.FILE} holds no image of {component}", "Run 'python -m ci build'"
         )
     return lock.components[component].reference
+
+
+def _hold(workspace: Workspace, image: str) -> None:
+    """Keep an image from expiring where images of keys do (`expire_days`).
+
+    ECS pulls by digest whenever it starts another task: an image that is gone then
+    is an outage. The tag is one of those that no lifecycle policy of ours touches.
+    """
+    from ci_tools.images import ecr_repository, registry
+
+    declared = workspace.registry
+    path, _, digest = image.partition("@")
+    host, _, repository = path.partition("/")
+    if declared.ecr.expire_days is None or host != declared.host:
+        return
+    tag = ecr_repository.SERVING + digest.removeprefix("sha256:")[:12]
+    try:
+        registry.Registry.of(declared).tag(repository, digest, tag)
+    except (RegistryError, PushError, CredentialsError) as error:
+        workspace.console.warn(f"{image} may expire while it serves ({error.what})")
 
 
 def _references(lock: Lock) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import threading
 from collections.abc import Callable
@@ -26,8 +27,10 @@ from ci_tools.errors import (
     ServicePreflightError,
     SmokeTestError,
 )
+from ci_tools.images import ecr_repository
 from ci_tools.serving.asked import Findings
 from ci_tools.serving.declaration import Servable
+from tests.fakes.registry import FakeRegistry, serve
 
 DIGEST = f"sha256:{'a' * 64}"
 SETTINGS = """
@@ -277,3 +280,54 @@ def test_the_environment_counts(workspace: Workspace, repository: Any) -> None:
     assert workspace.servables["rose"].count == 4
     other = Workspace(repository=workspace.repository, build=Path("build"))
     assert other.servables["rose"].count == 1
+
+
+# digests that must not expire -----------------------------------------------------
+
+
+@pytest.mark.parametrize("expires", [True, False])
+def test_an_image_that_is_given_to_a_service_does_not_expire(
+    workspace: Workspace, services: Services, repository: Any, expires: bool
+) -> None:
+    """ECS resolves to a digest and pulls it again for every task that it adds."""
+    fake = FakeRegistry(immutable=True)
+    digest = fake.image()
+    fake.blobs["image"] = b"{}"  # its config
+    with serve(fake) as host:
+        ecr = "ecr: {expire_days: 30}" if expires else ""
+        text = SETTINGS.replace("host: registry.example", f"host: '{host}', {ecr}")
+        repository.write("ci.yaml", text)
+        fresh = Workspace(
+            repository=workspace.repository, build=workspace.build, environment_name="dev",
+            console=Console(quiet=True),
+        )  # fmt: skip
+        lock = storage.read(workspace.build / "images.lock.json", d.Lock, made_by="build")
+        for name in lock.components:
+            lock.components[name].repository = f"{host}/ml/{name}"
+            lock.components[name].digest = digest
+        fresh.write("images.lock.json", lock)
+        assert deploy.deploy(fresh).failed == {}
+        assert deploy.deploy(fresh).failed == {}  # the tag is there already
+    tag = f"{ecr_repository.SERVING}{digest[7:19]}"
+    assert fake.tags == ({tag: digest} if expires else {})
+    assert fnmatch.fnmatchcase(tag, ecr_repository.RELEASES)
+    assert fresh.console.warnings == []
+
+
+def test_an_image_that_may_expire_is_told_and_deployed(
+    workspace: Workspace, services: Services, repository: Any
+) -> None:
+    text = SETTINGS.replace("host: registry.example", "host: '127.0.0.1:1', ecr: {expire_days: 1}")
+    fresh = Workspace(
+        repository=workspace.repository, build=workspace.build, environment_name="dev",
+        console=Console(quiet=True),
+    )  # fmt: skip
+    with serve(FakeRegistry()) as host:  # which does not hold it
+        repository.write("ci.yaml", text.replace("127.0.0.1:1", host))
+        lock = storage.read(workspace.build / "images.lock.json", d.Lock, made_by="build")
+        for image in lock.components.values():
+            image.repository = f"{host}/ml/x"
+        fresh.write("images.lock.json", lock)
+        assert list(deploy.deploy(fresh).services) == ["iris", "rose", "tulip"]
+    (warning,) = fresh.console.warnings
+    assert "may expire while it serves" in warning
