@@ -134,7 +134,8 @@ class Cluster:
                 ]
                 if len(found) >= most:
                     break
-        return found[:most]
+        number = {arn: int(arn.rpartition(":")[2]) for arn in found}
+        return sorted(found, key=number.__getitem__, reverse=True)[:most]
 
     def revisions(self, family: str, *, most: int = 100) -> list[Known]:
         """The same, with what is known of each."""
