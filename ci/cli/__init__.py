@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ci.cli import launch, others, pipelines, releases, scan, stages
+from ci.cli import launch, others, pipelines, releases, scan, service, stages
 from ci.cli.group import SECTIONS, cli
 from ci.cli.options import parsed
 
@@ -15,5 +15,6 @@ __all__ = [
     "pipelines",
     "releases",
     "scan",
+    "service",
     "stages",
 ]

@@ -14,6 +14,7 @@ SECTIONS = {
     "External base images": ["bases"],
     "Scans": ["scan"],
     "Pipelines in Kubeflow": ["pipelines"],
+    "Prediction service": ["service"],
     "Releases": ["releases"],
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
