@@ -31,6 +31,7 @@ class Between:
     "refuse":  HTTP 500, and nothing is passed on.
     "turn":    the content's bits are turned round.
     "whole":   the range that was asked for is not passed on.
+    asked: all requests; done: those whose body came whole, and were passed on.
     password: what it wants of `somebody`.
     """
 
@@ -40,6 +41,7 @@ class Between:
         self._private = bool(password)
         self.harm: Callable[[Asked], str] = lambda _: ""
         self.asked: list[Asked] = []
+        self.done: list[Asked] = []
         self.host = ""
 
     def count(self, method: str, part: str = "") -> int:
@@ -61,11 +63,15 @@ class Between:
                 between.asked.append(asked)
                 harm = between.harm(asked)
                 body = self.rfile.read(length)
+                if len(body) < length:  # whoever sent it gave up
+                    self.close_connection = True
+                    return
                 if harm == "refuse":
                     self.answer(500, {}, b"{}")
                     return
                 left_out = {"range", "authorization"} if harm == "whole" else {"authorization"}
                 headers = {k: v for k, v in self.headers.items() if k.lower() not in left_out}
+                between.done.append(asked)
                 upstream = http.client.HTTPConnection(between._upstream, timeout=60)
                 upstream.request(self.command, self.path, body or None, headers)
                 answer = upstream.getresponse()
