@@ -90,6 +90,7 @@ def whole(host: str, repository: str, reference: str, folder: Path) -> int:
     """Let skopeo fetch all of it, digests compared; how many files that makes."""
     mark = "@" if ":" in reference else ":"
     name = f"docker://{host}/{repository}{mark}{reference}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
     skopeo("copy", "--all", "--src-tls-verify=false", name, f"dir:{folder}")
     return len(list(folder.iterdir()))
 
