@@ -25,6 +25,7 @@ from ci_tools import process
 from ci_tools.errors import CancelledError, PushError, RegistryError
 from ci_tools.images import artifacts, attachments, copying, manifests, tagging
 from ci_tools.images.artifacts import Descriptor
+from ci_tools.images.attachments import Attached
 from ci_tools.images.attempts import persistently
 from ci_tools.images.blobs import Blob, How
 from ci_tools.images.copying import Held, Place
@@ -135,6 +136,7 @@ class _Run:
         self._source, self._destination, self._told = source, destination, told
         self._images = ThreadPoolExecutor(_IMAGES_AT_ONCE, "copy-image")
         self._blobs = ThreadPoolExecutor(_BLOBS_AT_ONCE, "copy-blob")
+        self._attached = Attached(source)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._looked_at: set[tuple[str, str]] = set()  # (repository, subject)
@@ -233,7 +235,7 @@ class _Run:
             if (repository, subject) in self._looked_at:  # a child of two indexes
                 return
             self._looked_at.add((repository, subject))
-        found = attachments.of(self._source, path, subject)
+        found = self._attached.to(path, subject)
         if depth >= _DEPTH and (found.referrers or found.tags):
             raise RegistryError(
                 f"{self._source.host}/{path}@{subject} is attached to what is attached to "
