@@ -37,7 +37,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _IMAGES_AT_ONCE = 16  # they wait for blobs most of the time
-_BLOBS_AT_ONCE = 6  # each takes a piece of 8 MB of memory, or two
+_BLOBS_AT_ONCE = 8  # each takes a piece of 8 MB of memory, or two
 _DEPTH = 4  # indexes in indexes; attachments of attachments
 _ATTEMPTS = 4
 # A manifest of these has no children.
