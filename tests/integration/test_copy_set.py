@@ -184,7 +184,8 @@ def test_a_set_with_all_that_belongs_to_it(
     assert done.bytes > len(BASE) + len(OWN)
     assert (done.skipped, done.manifests) == (0, 13)  # 3 images, 3 children, 4 and 3 attached
 
-    # Nothing was visible before its parts: tags last, a manifest after its blobs.
+    # Nothing was visible before its parts: the registry takes no manifest before them,
+    # and the tags are the last of all.
     puts = [one.path for one in target.asked if one.method == "PUT"]
     named = [path for path in puts if path.endswith("manifests/release-1")]
     assert puts[-3:] == named
