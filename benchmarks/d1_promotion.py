@@ -12,6 +12,7 @@ import json
 import random
 import secrets
 import shlex
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -77,8 +78,8 @@ def run(bench: Bench) -> Table:
             again = in_turn({f"again: {what}": Side(lambda p=prefix: here.ours(p))}, bench.runs)
             (times,) = again.values()
             assert here.last["moved"] == here.last["bytes"] == here.last["manifests"] == 0
-            slowest = Goal(1, "< 1 s, 0 blobs")
-            table.add(f"D2: {what}, all there", seconds(times), "", "", slowest, max(times))
+            goal, median = Goal(1, "< 1 s, 0 blobs"), statistics.median(times)
+            table.add(f"D2: {what}, all there", seconds(times), "", "", goal, median)
             table.notes.append(f"again: {what}: {here.told[prefix]}")
     return table
 
