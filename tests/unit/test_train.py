@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ci import deploy, train
+from ci import models, train
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.documents import Artifact, Attempt, Run, Training
@@ -83,7 +83,7 @@ def test_of_several_tests_the_default_ones_model_is_deployed(tmp_path: Path) -> 
         workspace = Workspace(repository=tmp_path, build=tmp_path)
         source = SimpleNamespace(uri=None, sha256=None, pipeline="p", artifact="model")
         servable: Any = SimpleNamespace(service="s", model=source)
-        found = deploy.model_of(workspace, servable)
+        found = models.of(workspace, servable)
         assert found is not None
         return found.uri
 
