@@ -24,6 +24,7 @@ from ci_tools.config_kubeflow import Pipeline as Pipeline
 from ci_tools.config_kubeflow import PipelineBranches as PipelineBranches
 from ci_tools.config_kubeflow import Pipelines as Pipelines
 from ci_tools.config_lint import Lint
+from ci_tools.config_promotion import Promotion as Promotion
 from ci_tools.errors import ConfigError
 from ci_tools.scanner.policy import Policy
 
@@ -193,12 +194,14 @@ class Environment(Section):
 
     allow_incomplete_scan: go on (loudly) where no vulnerability database can
     be had.
+    promotion: what lets a release in; without it nothing is promoted here.
     """
 
     registry: Registry | None = None
     kubeflow: KubeflowServer | None = None
     service: PredictionService | None = None
     allow_incomplete_scan: bool = False
+    promotion: Promotion | None = None
 
 
 class Config(Section):

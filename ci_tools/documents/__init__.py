@@ -14,6 +14,7 @@ from ci_tools.documents.deployment import Deployed, Model, Revision
 from ci_tools.documents.images import FailedImage, Ingredients, Lock, LockedImage, Verdict
 from ci_tools.documents.pipelines import Compiled, CompiledPipeline, Pins, Upload, Uploads
 from ci_tools.documents.plan import Plan, PlannedComponent
+from ci_tools.documents.promotion import Journal, JournalStep, PromotedPipeline, Promotion
 from ci_tools.documents.release import Release, ReleasedImage, ReleasedPipeline
 from ci_tools.documents.scan import (
     Finding,
@@ -38,6 +39,8 @@ __all__ = [
     "FailedImage",
     "Finding",
     "Ingredients",
+    "Journal",
+    "JournalStep",
     "Json",
     "JsonValue",
     "Judged",
@@ -49,6 +52,8 @@ __all__ = [
     "Pins",
     "Plan",
     "PlannedComponent",
+    "PromotedPipeline",
+    "Promotion",
     "Release",
     "ReleasedImage",
     "ReleasedPipeline",
