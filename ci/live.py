@@ -118,7 +118,7 @@ def images(releases: Sequence[Release]) -> list[Running]:
                 name for name, two in release.pipelines.items() if component in two.components
             }
             one.services |= {
-                name for name, two in release.services.items() if two.image == image.reference
+                name for name, two in release.servables.items() if two.image == image.reference
             }
     return list(known.values())
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-
-import msgspec
 
 from ci import build as building
 from ci import compile as compiling
 from ci import deploy as deploying
+from ci import evidence, publishing
 from ci import plan as planning
 from ci import train as training
 from ci import upload as uploading
+from ci.evidence import Origin, Sboms
+from ci.upload import lock_hash
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.documents import (
@@ -23,41 +22,83 @@ from ci_tools.documents import (
     Release,
     ReleasedImage,
     ReleasedPipeline,
+    ReleasedServable,
+    Revision,
     Run,
     Training,
     Uploads,
 )
 from ci_tools.errors import ReleaseError
+from ci_tools.release import bundle as bundles
+from ci_tools.release.bundle import Bundle
 
 FILE = "release.json"
+DIRECTORY = "release"
 
 
-def release(workspace: Workspace) -> Release:
+def release(workspace: Workspace, *, publish: bool = True, strict: bool = False) -> Release:
     """Gather the stages' files into a release that is named by its content.
 
-    Reads images.lock.json, pipelines.json and, where they are, uploads.json,
-    train.json and deploy.json; writes release.json. What must keep it from
-    being promoted is listed in `problems`.
+    Reads images.lock.json, pipelines.json with its IR, the servables' declarations
+    and, where they are, uploads.json, train.json and deploy.json; writes
+    release.json and, as it is signed and published, the bundle `release/`.
 
-    Raises MissingInputError, or ReleaseError when an image failed or the files
-    are of different builds.
+    What must keep it from being promoted is listed in `problems`; such a release is
+    published, for one wants to look at it, but not signed.
+    publish: put it into the registry. strict: no release where there are problems.
+
+    Raises MissingInputError, or ReleaseError when an image failed, the files
+    are of different builds or, if strict, there are problems; and what signing and
+    publishing raise.
     """
-    build = workspace.build
+    # Should this fail, nobody must find what an earlier build released.
+    (workspace.build / FILE).unlink(missing_ok=True)
     lock = workspace.read(building.FILE, Lock, made_by="build")
     if lock.failed:
         raise ReleaseError(
             f"there is no release while images fail ({', '.join(sorted(lock.failed))})",
             "Mend them and run the stages again",
         )
+    sboms = evidence.sboms(workspace, lock)
+    bundle = gathered(workspace, lock, sboms)
+    problems = bundle.release.problems
+    if problems and strict:
+        raise ReleaseError(
+            f"there is no release of this: {'; '.join(problems)}",
+            "Mend that and run the stages again, or leave out --strict to have it marked",
+        )
+    bundle = publishing.publish(workspace, bundle, sboms, send=publish)
+    bundles.write(bundle, workspace.build / DIRECTORY)
+    workspace.write(FILE, bundle.release)
+    return bundle.release
+
+
+def gathered(workspace: Workspace, lock: Lock, sboms: Sboms) -> Bundle:
+    """The release of what the stages left, with its files, unsigned.
+
+    Raises MissingInputError, ReleaseError as `release` says.
+    """
+    build = workspace.build
     compiled = workspace.read(compiling.FILE, Compiled, made_by="compile")
     uploads = storage.read_if_there(build / uploading.FILE, Uploads, made_by="upload")
     runs = storage.read_if_there(build / training.FILE, Training, made_by="train")
     deployed = storage.read_if_there(build / deploying.FILE, Deployed, made_by="deploy")
     named = workspace.config.pipelines.named
-    tested = [name for name, pipeline in named.items() if pipeline.train]
-    result = assemble(lock, compiled, uploads, runs, deployed, tested)
-    workspace.write(FILE, result)
-    return result
+    made = assemble(
+        lock,
+        compiled,
+        uploads,
+        runs,
+        deployed,
+        [name for name, pipeline in named.items() if pipeline.train],
+        declared={name: one.service for name, one in workspace.servables.items()},
+        sboms={
+            name: {platform: sbom.sha256 for platform, sbom in several.items()}
+            for name, several in sboms.items()
+        },
+        origin=evidence.origin(workspace, lock),
+    )
+    return bundles.of(made, evidence.files(workspace, compiled))
 
 
 def dry_run(workspace: Workspace) -> list[str]:
@@ -82,12 +123,21 @@ def assemble(
     runs: Training | None,
     deployed: Deployed | None,
     tested: Sequence[str],
+    *,
+    declared: Mapping[str, str] | None = None,
+    sboms: Mapping[str, Mapping[str, str]] | None = None,
+    origin: Origin | None = None,
 ) -> Release:
-    """The release of these documents. Pure. Raises ReleaseError when they disagree.
+    """The release of these documents, without a name. Pure.
 
     tested: the pipelines that must have had a training run. A run of another
     version than the uploaded one does not count, and is left out.
+    declared: component -> service, of every servable.
+    sboms: component -> platform -> sha256 of its SBOM.
+
+    Raises ReleaseError when they disagree.
     """
+    origin, sboms = origin or Origin(), sboms or {}
     for file, environment in (
         (uploading.FILE, uploads.environment if uploads else None),
         (training.FILE, runs.environment if runs else None),
@@ -99,7 +149,6 @@ def assemble(
                 f"{building.FILE} of '{lock.environment}'",
                 "Run every stage in one environment",
             )
-    digests = {image.reference for image in lock.components.values()}
     for name, pipeline in compiled.pipelines.items():
         if not all(
             component in lock.components and lock.components[component].reference in pipeline.images
@@ -119,20 +168,16 @@ def assemble(
             )
         pipelines[name] = ReleasedPipeline(
             sha256=pipeline.sha256,
+            file=f"pipelines/{name}.yaml",
             components=pipeline.components,
+            images=pipeline.images,
             version=version.version if version else None,
             version_id=version.version_id if version else None,
         )
     versions = {version.version_id for version in uploads.pipelines.values()} if uploads else set()
     current = [run for run in (runs.runs if runs else []) if run.version_id in versions]
-    services = deployed.services if deployed else {}
-    for service in services.values():
-        if service.image not in digests:
-            raise ReleaseError(
-                f"the service '{service.service}' runs an image of another build",
-                "Run 'python -m ci deploy' again",
-            )
-    result = Release(
+    servables = _servables(lock, deployed.services if deployed else {}, declared)
+    return Release(
         name="",
         project=lock.project,
         environment=lock.environment,
@@ -144,33 +189,60 @@ def assemble(
                 key=image.key,
                 verdict=image.verdict,
                 tests=image.tests,
+                parents=image.parents,
+                bases=image.bases,
+                platforms=image.platforms,
+                sboms=dict(sboms.get(name, {})),
             )
             for name, image in lock.components.items()
         },
         pipelines=pipelines,
         runs=current,
-        services=services,
-        problems=_problems(lock, pipelines, current, tested),
+        servables=servables,
+        repository=origin.repository,
+        committed=origin.committed,
+        builder=origin.builder,
+        build=origin.build,
+        tools=dict(origin.tools),
+        plan=lock.plan,
+        lock=lock_hash(lock),
+        problems=_problems(lock, pipelines, servables, sboms, current, tested),
     )
-    result.name = content_name(result)
-    return result
 
 
-def content_name(result: Release) -> str:
-    """`release-` and the hash of everything in it but the name: 64 hex.
+def _servables(
+    lock: Lock, revisions: Mapping[str, Revision], declared: Mapping[str, str] | None
+) -> dict[str, ReleasedServable]:
+    """What is served: what was deployed, and what should have been.
 
-    The hash is over the JSON with sorted keys and no spaces as Python's own
-    `json` writes it, so that anybody can compute it from release.json again.
+    Raises ReleaseError for a revision of another build, or of no declaration.
     """
-    content = msgspec.to_builtins(result)
-    del content["name"]
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return f"release-{hashlib.sha256(canonical.encode()).hexdigest()}"
+    found = {}
+    for component in sorted({*revisions, *(declared or {})}):
+        revision = revisions.get(component)
+        image = lock.components[component].reference if component in lock.components else None
+        if image is None or (revision is not None and revision.image != image):
+            raise ReleaseError(
+                f"the service '{revision.service if revision else component}' "
+                "runs an image of another build",
+                "Run 'python -m ci deploy' again",
+            )
+        found[component] = ReleasedServable(
+            service=revision.service if revision else (declared or {})[component],
+            file=f"servables/{component}.yaml",
+            image=image,
+            model=revision.model if revision else None,
+            task_definition_sha256=revision.task_definition_sha256 if revision else "",
+            revision=revision,
+        )
+    return found
 
 
 def _problems(
     lock: Lock,
     pipelines: Mapping[str, ReleasedPipeline],
+    servables: Mapping[str, ReleasedServable],
+    sboms: Mapping[str, Mapping[str, str]],
     runs: Sequence[Run],
     tested: Sequence[str],
 ) -> list[str]:
@@ -186,11 +258,18 @@ def _problems(
             scans.setdefault(image.verdict.status, []).append(name)
         if image.tests == "none":
             problems.append(f"image '{name}' has no tests")
+        if not sboms.get(name):
+            problems.append(f"the SBOM of '{name}' is not known")
     problems += [f"the scan of {', '.join(n)} is {status}" for status, n in scans.items()]
     problems += [
         f"the pipeline '{name}' was not uploaded"
         for name, pipeline in sorted(pipelines.items())
         if pipeline.version_id is None
+    ]
+    problems += [
+        f"the service '{servable.service}' was not deployed"
+        for _, servable in sorted(servables.items())
+        if servable.revision is None
     ]
     for name in sorted(set(tested) - {run.pipeline for run in runs}):
         problems.append(f"the training test of '{name}' was not run")

@@ -38,7 +38,8 @@ def upload(workspace: Workspace, marks: Mapping[str, str] | None = None) -> Uplo
                 f"{path} is not what was compiled and proven", "Run 'python -m ci compile' again"
             )
     client = kubeflow.connect(workspace.environment, workspace.home)
-    lock = _lock_hash(workspace)
+    built = storage.read_if_there(workspace.build / building.FILE, Lock, made_by="build")
+    lock = lock_hash(built) if built else ""
     asked = [
         _wanted(workspace, name, pipeline, lock, marks or {})
         for name, pipeline in compiled.pipelines.items()
@@ -125,10 +126,7 @@ def _wanted(
     )
 
 
-def _lock_hash(workspace: Workspace) -> str:
-    """64 hex over the lock's images: equal for equal ones, however long they took; "" without."""
-    lock = storage.read_if_there(workspace.build / building.FILE, Lock, made_by="build")
-    if lock is None:
-        return ""
+def lock_hash(lock: Lock) -> str:
+    """64 hex over a lock's images: equal for equal ones, however long they took."""
     images = {name: image.reference for name, image in lock.components.items()}
     return hashlib.sha256(msgspec.json.encode(images, order="sorted")).hexdigest()

@@ -24,7 +24,8 @@ from ci_tools.config_kubeflow import Pipeline as Pipeline
 from ci_tools.config_kubeflow import PipelineBranches as PipelineBranches
 from ci_tools.config_kubeflow import Pipelines as Pipelines
 from ci_tools.config_lint import Lint
-from ci_tools.config_promotion import Promotion as Promotion
+from ci_tools.config_release import Promotion as Promotion
+from ci_tools.config_release import Signing as Signing
 from ci_tools.errors import ConfigError
 from ci_tools.scanner.policy import Policy
 
@@ -194,14 +195,17 @@ class Environment(Section):
 
     allow_incomplete_scan: go on (loudly) where no vulnerability database can
     be had.
-    promotion: what lets a release in; without it nothing is promoted here.
+    releases: where releases are kept beside the registry: `s3://bucket/prefix`.
+    signing: without it releases are not signed, and no environment takes them.
     """
 
     registry: Registry | None = None
     kubeflow: KubeflowServer | None = None
     service: PredictionService | None = None
     allow_incomplete_scan: bool = False
-    promotion: Promotion | None = None
+    releases: Annotated[str, Meta(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/[^\s]*)?$")] | None = None
+    signing: Signing | None = None
+    promotion: Promotion = msgspec.field(default_factory=Promotion)
 
 
 class Config(Section):

@@ -244,6 +244,16 @@ class ReleaseError(CIError):
     summary = "a release cannot be made of what is there"
 
 
+class ReleaseSignatureError(CIError):
+    exit_code = 51
+    summary = "a release's signature is missing, of another key or not of its content"
+
+
+class ReleaseNotFoundError(CIError):
+    exit_code = 52
+    summary = "a release cannot be found"
+
+
 class PromotionRefusedError(CIError):
     exit_code = 53
     summary = "a release is not allowed into an environment"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ci.cli import others, pipelines, scan, stages
+from ci.cli import others, pipelines, releases, scan, stages
 from ci.cli.group import SECTIONS, cli
 from ci.cli.options import parsed
 
-__all__ = ["SECTIONS", "cli", "others", "parsed", "pipelines", "scan", "stages"]
+__all__ = ["SECTIONS", "cli", "others", "parsed", "pipelines", "releases", "scan", "stages"]

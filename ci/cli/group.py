@@ -13,6 +13,7 @@ SECTIONS = {
     "External base images": ["bases"],
     "Scans": ["scan"],
     "Pipelines in Kubeflow": ["pipelines"],
+    "Releases": ["releases"],
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
 }

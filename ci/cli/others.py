@@ -110,16 +110,22 @@ def down(wipe: bool) -> None:
 @cli.command()
 @click.argument(
     "file",
-    type=click.Choice(["ci.yaml", "servable.yaml", "scan-policy.yaml"]),
+    type=click.Choice(["ci.yaml", "servable.yaml", "scan-policy.yaml", "release.json"]),
     default="ci.yaml",
 )
 def schema(file: str) -> None:
-    """Print the JSON schema of a declaration."""
+    """Print the JSON schema of a declaration, or of a release."""
     from ci_tools import config
+    from ci_tools.documents import Release
     from ci_tools.scanner.policy import Policy
     from ci_tools.serving.declaration import Servable
 
-    kinds = {"ci.yaml": config.Config, "servable.yaml": Servable, "scan-policy.yaml": Policy}
+    kinds = {
+        "ci.yaml": config.Config,
+        "servable.yaml": Servable,
+        "scan-policy.yaml": Policy,
+        "release.json": Release,
+    }
     print_json(config.schema(kinds[file], file))
 
 

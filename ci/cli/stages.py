@@ -217,14 +217,16 @@ def deploy(workspace: Workspace, as_json: bool) -> None:
 
 @cli.command()
 @stage
-def release(workspace: Workspace, as_json: bool) -> None:
-    """Gather all of it into one immutable release."""
+@click.option("--publish/--no-publish", default=True, help="Put it into the registry and S3.")
+@click.option("--strict", is_flag=True, help="No release of what could not be promoted.")
+def release(workspace: Workspace, as_json: bool, publish: bool, strict: bool) -> None:
+    """Gather all of it into one immutable release, sign it, publish it."""
     from ci import release as stage
 
     if workspace.dry_run:
         show_lines(stage.dry_run(workspace), as_json)
         return
-    released = stage.release(workspace)
+    released = stage.release(workspace, publish=publish, strict=strict)
     show(released, [released.name, *(f"  {problem}" for problem in released.problems)], as_json)
 
 

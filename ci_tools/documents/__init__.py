@@ -15,7 +15,12 @@ from ci_tools.documents.images import FailedImage, Ingredients, Lock, LockedImag
 from ci_tools.documents.pipelines import Compiled, CompiledPipeline, Pins, Upload, Uploads
 from ci_tools.documents.plan import Plan, PlannedComponent
 from ci_tools.documents.promotion import Journal, JournalStep, PromotedPipeline, Promotion
-from ci_tools.documents.release import Release, ReleasedImage, ReleasedPipeline
+from ci_tools.documents.release import (
+    Release,
+    ReleasedImage,
+    ReleasedPipeline,
+    ReleasedServable,
+)
 from ci_tools.documents.scan import (
     Finding,
     Judged,
@@ -57,6 +62,7 @@ __all__ = [
     "Release",
     "ReleasedImage",
     "ReleasedPipeline",
+    "ReleasedServable",
     "Remark",
     "Revision",
     "Run",

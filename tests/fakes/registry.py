@@ -80,6 +80,8 @@ class FakeRegistry:
     def _reply(self, method: str, path: str, kind: str, body: bytes) -> Reply:
         url = urlsplit(path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if url.path.endswith("/tags/list"):
+            return self._tags(url.path, query)
         match = re.fullmatch(r"/v2/(.+?)/(blobs/uploads|blobs|manifests|referrers)/(.*)", url.path)
         if match is None:
             return error(404, "UNSUPPORTED")
@@ -131,6 +133,13 @@ class FakeRegistry:
         subject = manifest.get("subject", {}).get("digest", "")
         headers = {"OCI-Subject": subject} if subject and self.api else {}
         return 201, {**headers, "Docker-Content-Digest": digest}, b""
+
+    def _tags(self, path: str, query: dict[str, str]) -> Reply:
+        found, start = sorted(self.tags), int(query.get("from", 0))
+        more = start + self.page < len(found)
+        headers = {"Link": f'<{path}?from={start + self.page}>; rel="next"'} if more else {}
+        body = {"name": path.split("/")[2], "tags": found[start : start + self.page]}
+        return 200, headers, json.dumps(body).encode()
 
     def _referrers(self, path: str, subject: str, query: dict[str, str]) -> Reply:
         if not self.api:

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci import release
+from ci.evidence import Origin
 from ci_tools import documents as d
 from ci_tools.errors import ReleaseError
+from ci_tools.release import bundle
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -37,7 +39,16 @@ def everything() -> dict[str, Any]:
             service="svc", cluster="c", image=image.reference, model=None, task_definition="arn",
             task_definition_sha256="h", changed=True)}),
         "tested": ["training"],
+        "declared": {"train": "svc"},
+        "sboms": {"train": {"": "5" * 64}},
+        "origin": Origin(repository="https://git.example/ml", committed="2026-01-01T00:00:00+00:00",
+                         builder="https://ci.example/", build="https://ci.example/job/1/",
+                         tools={"kfp-ci": "1"}),
     }  # fmt: skip
+
+
+def named(**inputs: Any) -> d.Release:
+    return bundle.of(release.assemble(**inputs), {}).release
 
 
 def test_a_sound_release_has_no_problems() -> None:
@@ -46,21 +57,26 @@ def test_a_sound_release_has_no_problems() -> None:
     assert made.images["train"].reference == f"h/ml/train@{DIGEST}"
     assert made.pipelines["training"].version_id == "2"
     assert [run.run_id for run in made.runs] == ["r"]
-    assert list(made.services) == ["train"]
+    assert list(made.servables) == ["train"]
+    assert made.servables["train"].file == "servables/train.yaml"
+    assert made.pipelines["training"].file == "pipelines/training.yaml"
+    assert made.images["train"].sboms == {"": "5" * 64}
+    assert made.build == "https://ci.example/job/1/"
+    assert len(made.lock) == 64
 
 
 def test_equal_inputs_equal_name() -> None:
-    one, other = release.assemble(**everything()), release.assemble(**everything())
+    one, other = named(**everything()), named(**everything())
     assert one == other
-    assert one.name == release.content_name(one)
+    assert one.name == bundle.content_name(one)
     assert one.name.startswith("release-")
     assert len(one.name) == len("release-") + 64
 
 
 def test_the_name_survives_the_file() -> None:
-    made = release.assemble(**everything())
+    made = named(**everything())
     again = msgspec.json.decode(msgspec.json.encode(made), type=d.Release)
-    assert release.content_name(again) == made.name
+    assert bundle.content_name(again) == made.name
 
 
 CHANGES = {
@@ -72,6 +88,9 @@ CHANGES = {
     "service": lambda e: setattr(e["deployed"].services["train"], "task_definition", "b"),
     "no services": lambda e: e.update(deployed=None),
     "problems": lambda e: e["tested"].append("other"),
+    "sbom": lambda e: e["sboms"]["train"].update({"": "6" * 64}),
+    "build": lambda e: e.update(origin=Origin(build="https://ci.example/job/2/")),
+    "plan": lambda e: setattr(e["lock"], "plan", "p"),
 }
 
 
@@ -79,18 +98,24 @@ CHANGES = {
 def test_other_content_other_name(change: str) -> None:
     inputs = everything()
     CHANGES[change](inputs)
-    assert release.assemble(**inputs).name != release.assemble(**everything()).name
+    assert named(**inputs).name != named(**everything()).name
+
+
+def test_other_files_other_name() -> None:
+    made = release.assemble(**everything())
+    one, other = (bundle.of(made, {"pipelines/a.yaml": text}) for text in (b"a", b"b"))
+    assert one.release.name != other.release.name
 
 
 @given(st.permutations(["a", "b", "c"]))
 def test_the_order_of_components_does_not_matter(names: list[str]) -> None:
-    def named(order: list[str]) -> str:
+    def ordered(order: list[str]) -> str:
         inputs = everything()
         image = inputs["lock"].components["train"]
         inputs["lock"].components |= dict.fromkeys(order, image)
-        return release.assemble(**inputs).name
+        return named(**inputs).name
 
-    assert named(names) == named(["a", "b", "c"])
+    assert ordered(names) == ordered(["a", "b", "c"])
 
 
 PROBLEMS = {
@@ -102,6 +127,8 @@ PROBLEMS = {
     "the scan of train is incomplete":
         lambda e: setattr(e["lock"].components["train"].verdict, "status", "incomplete"),
     "image 'train' has no tests": lambda e: setattr(e["lock"].components["train"], "tests", "none"),
+    "the SBOM of 'train' is not known": lambda e: e["sboms"].clear(),
+    "the service 'svc' was not deployed": lambda e: e.update(deployed=None),
     "the training test of 'other' was not run": lambda e: e["tested"].append("other"),
     "the training test of 'training' was not run": lambda e: e.update(runs=None),
     "the run of 'training' did not pass": lambda e: setattr(e["runs"].runs[0], "state", "FAILED"),
@@ -147,6 +174,8 @@ DISAGREEMENTS = {
     "uploads.json is of environment 'prod', images.lock.json of 'dev'":
         lambda e: setattr(e["uploads"], "environment", "prod"),
     "train.json is of environment 'prod'": lambda e: setattr(e["runs"], "environment", "prod"),
+    "the service 'other' runs an image of another build":
+        lambda e: e["declared"].update(other="x"),
     "deploy.json is of environment 'prod'":
         lambda e: setattr(e["deployed"], "environment", "prod"),
 }  # fmt: skip
