@@ -41,6 +41,12 @@ def compose(text: str) -> yaml.Node | None:
     return yaml.compose(text, Loader=SafeLoader)
 
 
+def compose_all(text: str) -> list[yaml.Node | None]:
+    """The node trees of a stream of documents, with positions. Raises yaml.YAMLError."""
+    _check_depth(text)
+    return list(yaml.compose_all(text, Loader=SafeLoader))
+
+
 class _UniqueKeys(SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

@@ -1,8 +1,8 @@
-"""Blobs of any size from one registry to another, in little memory.
+"""Blobs of any size from one registry to another, in little memory and no file.
 
-A blob is read in pieces (HTTP ranges) into a temporary file, its digest compared,
-and sent in one PUT, which every registry takes. What is not of its digest is sent
-to nobody.
+A blob is read in pieces (HTTP ranges), each of which goes on at once in one PUT, which
+every registry takes. Its last piece is only sent when the digest of all of them is
+right, so that the PUT of another content never ends: the registry keeps nothing of it.
 
 Source: OCI distribution specification 1.1, "Pulling Blobs", "POST then PUT",
 "Mounting a blob from another repository".
@@ -10,21 +10,21 @@ Source: OCI distribution specification 1.1, "Pulling Blobs", "POST then PUT",
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, NamedTuple, cast
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, cast
 from urllib.parse import quote
 
-from ci_tools.errors import PushError, RegistryError, WriteError
+from ci_tools.errors import CredentialsError, PushError, RegistryError
 from ci_tools.images import upload
 from ci_tools.images.attempts import persistently
 from ci_tools.images.registry import Registry
 
 _PIECE = 8 << 20  # bytes asked for at once
-_SENT = 1 << 20  # bytes given to the connection at once
-_ATTEMPTS = 4
+_ATTEMPTS = 4  # of a piece, and of a push
+
+How = Literal["there", "mounted", "moved"]
 
 
 class Blob(NamedTuple):
@@ -45,11 +45,14 @@ def pieces(registry: Registry, repository: str, blob: Blob) -> Iterator[bytes]:
     sha256, offset = hashlib.sha256(), 0
     name = f"{registry.host}/{repository}@{blob.digest}"
     while offset < blob.size or offset == 0:
-        piece = persistently(
-            lambda at=offset: _piece(registry, repository, blob, at),  # type: ignore[misc]
-            attempts=_ATTEMPTS,
-            told=lambda _: None,
-        )
+        try:
+            piece = persistently(
+                lambda at=offset: _piece(registry, repository, blob, at),  # type: ignore[misc]
+                attempts=_ATTEMPTS,
+                told=lambda _: None,
+            )
+        except RegistryError as error:  # `again` has been done: whoever pushes need not
+            raise RegistryError(error.what, error.todo) from error
         offset += len(piece)
         sha256.update(piece)
         if offset >= blob.size and f"sha256:{sha256.hexdigest()}" != blob.digest:
@@ -62,34 +65,45 @@ def pieces(registry: Registry, repository: str, blob: Blob) -> Iterator[bytes]:
 
 
 def copy(
-    source: tuple[Registry, str], target: tuple[Registry, str], blob: Blob, room: Path | None
-) -> bool:
-    """Bring a blob into another repository; whether its bytes went through here.
+    source: tuple[Registry, str],
+    target: tuple[Registry, str],
+    blob: Blob,
+    *,
+    mount: str | None = None,
+    alive: Callable[[], object] = lambda: None,
+) -> How:
+    """Bring a blob into another repository; how it came there.
 
-    It is not moved where it is there already, nor within one registry that lets it
-    be mounted. room: directory for the temporary file, None for the system's.
+    Its bytes are not moved where it is there already, nor where the target mounts it.
 
-    Raises RegistryError, CredentialsError, PushError; WriteError without room.
+    mount: a repository of the target registry that holds it; by default the source's
+    own, where the two registries are one.
+    alive: called before each piece; what it raises ends the copy.
+
+    Raises RegistryError, CredentialsError, PushError.
     """
     (origin, path), (registry, repository) = source, target
-    if upload.there(registry, repository, "blobs", blob.digest):
-        return False
-    if origin.host == registry.host:
-        mount = f"?mount={quote(blob.digest, safe='')}&from={quote(path, safe='')}"
-        if _begun(registry, repository, mount) is None:
-            return False
-    try:
-        with tempfile.TemporaryFile(dir=room) as file:
-            for piece in pieces(origin, path, blob):
-                file.write(piece)
-            file.flush()
-            _push(registry, repository, blob, file)
-    except OSError as error:
-        raise WriteError(
-            f"there is no room for a copy of {blob.size >> 20} MB ({error.strerror or error})",
-            f"Free some space in {room or tempfile.gettempdir()}",
-        ) from error
-    return True
+    if mount is None and upload.there(registry, repository, "blobs", blob.digest):
+        return "there"
+    if mount is None and origin.host == registry.host:
+        mount = path
+    location = None
+    if mount is not None:
+        location = _begun(registry, repository, blob, mount)
+        if location is None:
+            return "mounted"
+        if upload.there(registry, repository, "blobs", blob.digest):
+            with contextlib.suppress(RegistryError, CredentialsError):  # it expires by itself
+                registry.http.ask("DELETE", location)
+            return "there"
+    body = _Body(origin, path, blob, alive)
+    begun = [location] if location else []
+
+    def pushed() -> How:
+        # An upload that broke off is not gone on with: not every registry can.
+        return _pushed(registry, repository, body, begun.pop() if begun else None)
+
+    return persistently(pushed, attempts=_ATTEMPTS, told=lambda _: None)
 
 
 def _piece(registry: Registry, repository: str, blob: Blob, at: int) -> bytes:
@@ -119,43 +133,66 @@ def _piece(registry: Registry, repository: str, blob: Blob, at: int) -> bytes:
 
 
 class _Body:
-    """A file as the body of a request, from its beginning each time it is sent: with
+    """A blob as the body of a request, from its beginning each time it is sent: with
     other credentials, or once more because there was no answer."""
 
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._size = file, size
+    def __init__(
+        self, origin: Registry, path: str, blob: Blob, alive: Callable[[], object]
+    ) -> None:
+        self._origin, self._path, self.blob, self._alive = origin, path, blob, alive
+        self.failed = False  # the reading of it, and not the sending
 
     def __len__(self) -> int:
-        return self._size
+        return self.blob.size
 
     def __iter__(self) -> Iterator[bytes]:
-        self._file.seek(0)
-        while sent := self._file.read(_SENT):
-            yield sent
+        self.failed = True
+        self._alive()
+        for piece in pieces(self._origin, self._path, self.blob):
+            self.failed = False
+            yield piece
+            self.failed = True
+            self._alive()
+        self.failed = False
 
 
-def _push(registry: Registry, repository: str, blob: Blob, file: IO[bytes]) -> None:
-    location = _begun(registry, repository)
-    if location is None:
-        return
-    mark = "&" if "?" in location else "?"
-    answer = registry.http.ask(
-        "PUT",
-        f"{location}{mark}digest={quote(blob.digest, safe='')}",
-        headers={"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)},
-        # urllib3 and requests send whatever can be iterated.
-        data=cast("bytes", _Body(file, blob.size)) if blob.size else b"",
-    )
-    # A PUT that the transport repeats is refused if the first was done after all.
-    if answer.status_code != 201 and not upload.there(registry, repository, "blobs", blob.digest):
-        raise upload.refused(registry, repository, answer, PushError)
+def _pushed(registry: Registry, repository: str, body: _Body, location: str | None) -> How:
+    """Send a blob. location: of an upload that is begun. Raises what may be tried again."""
+    blob = body.blob
+    try:
+        location = location or _begun(registry, repository, blob)
+        if location is None:
+            return "mounted"
+        mark = "&" if "?" in location else "?"
+        answer = registry.http.ask(
+            "PUT",
+            f"{location}{mark}digest={quote(blob.digest, safe='')}",
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(blob.size),
+            },
+            # urllib3 and requests send whatever can be iterated.
+            data=cast("bytes", body) if blob.size else b"",
+        )
+        # A PUT that the transport repeats is refused if the first was done after all.
+        if answer.status_code == 201 or upload.there(registry, repository, "blobs", blob.digest):
+            return "moved"
+    except RegistryError as error:
+        raise RegistryError(error.what, error.todo, again=not body.failed) from error
+    raise upload.refused(registry, repository, answer, PushError)
 
 
-def _begun(registry: Registry, repository: str, mount: str = "") -> str | None:
+def _begun(registry: Registry, repository: str, blob: Blob, mount: str = "") -> str | None:
     """Where to send a blob; None where it was mounted."""
-    answer = registry.http.ask("POST", f"/v2/{repository}/blobs/uploads/{mount}")
-    if answer.status_code == 201:
-        return None
+    path = f"/v2/{repository}/blobs/uploads/"
+    if mount:
+        wanted = f"?mount={quote(blob.digest, safe='')}&from={quote(mount, safe='')}"
+        answer = registry.http.ask("POST", path + wanted)
+        if answer.status_code == 201:
+            return None
+    # Who may not mount is told "accepted, send it"; some registries refuse instead.
+    if not mount or answer.status_code != 202:
+        answer = registry.http.ask("POST", path)
     location = answer.headers.get("Location", "")
     if answer.status_code != 202 or not location:
         raise upload.refused(registry, repository, answer, PushError)

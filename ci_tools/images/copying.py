@@ -12,7 +12,6 @@ import hashlib
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +19,7 @@ import msgspec
 from ci_tools.errors import PushError, RegistryError
 from ci_tools.images import blobs, manifests, upload
 from ci_tools.images.blobs import Blob
+from ci_tools.images.direct import Answer
 from ci_tools.images.registry import Registry
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -49,9 +49,10 @@ class Held(NamedTuple):
     read: Manifest
 
 
-class Descriptor(msgspec.Struct):
+class Descriptor(msgspec.Struct, rename="camel"):
     digest: str
     size: int
+    media_type: str = ""
     urls: list[str] | None = None
 
 
@@ -59,10 +60,19 @@ class Manifest(msgspec.Struct, rename="camel"):
     """What of a manifest or an index matters to who copies it."""
 
     media_type: str = ""
+    artifact_type: str = ""
     config: Descriptor | None = None
     layers: list[Descriptor] = []
     manifests: list[Descriptor] = []
+    subject: Descriptor | None = None
     annotations: dict[str, str] | None = None
+
+    @property
+    def blobs(self) -> set[Blob]:
+        """What it is made of, less layers with `urls`: those are somebody else's to
+        give away, and in no registry but his."""
+        parts = (*self.layers, *filter(None, [self.config]))
+        return {Blob(one.digest, one.size) for one in parts if not one.urls}
 
 
 def copy(
@@ -70,7 +80,6 @@ def copy(
     target: Place,
     *,
     told: Callable[[str], None] = lambda _: None,
-    room: Path | None = None,
 ) -> str:
     """Copy what `source` names, with all that it refers to, and name it; its digest.
 
@@ -78,16 +87,14 @@ def copy(
     there already. What is there is not sent again; blobs are mounted within one
     registry that lets us.
     told: is given a line for every blob that was moved, from several threads.
-    room: directory for the blobs under way, at most four at once.
 
     Raises RegistryError where the source has nothing of that name, or other bytes
-    than were named; PushError where the target does not take it; CredentialsError;
-    WriteError.
+    than were named; PushError where the target does not take it; CredentialsError.
     """
     held = manifest(source)
     if target.registry.digest(target.repository, target.reference) == held.digest:
         return held.digest
-    _send(source, target, held, told, room, 0)
+    _send(source, target, held, told, 0)
     now = target.registry.digest(target.repository, target.reference)
     if now != held.digest:
         raise PushError(
@@ -128,12 +135,20 @@ def manifest(place: Place) -> Held:
     return Held(digest, content, kind or manifests.ACCEPTED.partition(",")[0], read)
 
 
+def put(target: Place, held: Held) -> Answer:
+    """Put a manifest whose parts are there. Raises PushError, CredentialsError, RegistryError."""
+    registry, repository, reference = target
+    answer = upload.manifest(registry, repository, reference, held.content, held.media_type)
+    if not answer.ok:
+        raise upload.refused(registry, repository, answer, PushError)
+    return answer
+
+
 def _send(
     source: Place,
     target: Place,
     held: Held,
     told: Callable[[str], None],
-    room: Path | None,
     depth: int,
 ) -> None:
     """Send a manifest after all that it refers to."""
@@ -145,29 +160,16 @@ def _send(
             target._replace(reference=entry.digest),
         )
         if target.registry.digest(target.repository, entry.digest) is None:
-            _send(child, place, manifest(child), told, room, depth + 1)
-    # A layer with `urls` is somebody else's to give away, and in no registry but his.
-    wanted = {
-        Blob(one.digest, one.size)
-        for one in (*held.read.layers, *filter(None, [held.read.config]))
-        if not one.urls
-    }
+            _send(child, place, manifest(child), told, depth + 1)
 
     def moved(blob: Blob) -> None:
-        if blobs.copy(source[:2], target[:2], blob, room):
+        if blobs.copy(source[:2], target[:2], blob) == "moved":
             told(f"{target.repository}: {blob.size / 1e6:.1f} MB of {blob.digest[:19]} copied")
 
     pool = ThreadPoolExecutor(max_workers=_AT_ONCE)
     try:
-        for _ in pool.map(moved, sorted(wanted)):
+        for _ in pool.map(moved, sorted(held.read.blobs)):
             pass
     finally:
         pool.shutdown(cancel_futures=True)
-    answer = target.registry.http.ask(
-        "PUT",
-        f"/v2/{target.repository}/manifests/{target.reference}",
-        headers={"Content-Type": held.media_type},
-        data=held.content,
-    )
-    if not answer.ok:
-        raise upload.refused(target.registry, target.repository, answer, PushError)
+    put(target, held)

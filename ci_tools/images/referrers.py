@@ -85,9 +85,11 @@ def attach(
 
 
 def attached(
-    registry: Registry, repository: str, subject: str, artifact_type: str
+    registry: Registry, repository: str, subject: str, artifact_type: str | None
 ) -> list[Attached]:
     """What is attached to an image, as its list claims, newest first: one request.
+
+    artifact_type: None for all of any type.
 
     Raises RegistryError, CredentialsError.
     """
@@ -100,7 +102,7 @@ def attached(
         # "… and the tag schema does not return a valid image index, the client SHOULD
         # assume there are no referrers".
         found = (artifacts.listed(index) if index is not None else None) or []
-    unique = {one.digest: one for one in found if one.artifact_type == artifact_type}
+    unique = {one.digest: one for one in found if artifact_type in (None, one.artifact_type)}
     return sorted(unique.values(), key=lambda one: one.age, reverse=True)
 
 
@@ -206,10 +208,12 @@ def _push(registry: Registry, repository: str, content: bytes, blobs: list[bytes
 
 
 def _from_api(
-    registry: Registry, repository: str, subject: str, artifact_type: str
+    registry: Registry, repository: str, subject: str, artifact_type: str | None
 ) -> list[Attached] | None:
     """What the registry lists, of that type if it can filter; None where it lists nothing ever."""
-    first = f"/v2/{repository}/referrers/{subject}?artifactType={quote(artifact_type, safe='')}"
+    first = f"/v2/{repository}/referrers/{subject}"
+    if artifact_type is not None:
+        first += f"?artifactType={quote(artifact_type, safe='')}"
     found: list[Attached] = []
     path, seen = first, set[str]()
     while path and path not in seen and len(seen) < _PAGES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ci_tools.errors import RegistryError
 from ci_tools.images import artifacts, bounded, manifests, upload
@@ -51,10 +51,7 @@ def put(
     def once() -> None:
         made = artifacts.relisted(content(registry, repository, subject), ours, replaces)
         if made is None:
-            raise RegistryError(
-                f"{name} is not the list of what refers to the image, which others keep there",
-                "Take that tag away: it is named so by the OCI distribution specification",
-            )
+            raise _no_list(name)
         index, old = made
         _write(registry, repository, subject, index)
         dropped.update({one.digest: one for one in old})
@@ -70,6 +67,32 @@ def put(
     with _locks.setdefault((registry.host, repository, subject), threading.Lock()):
         persistently(once, attempts=_ATTEMPTS, told=lambda _: None)
     return list(dropped.values())
+
+
+def add(registry: Registry, repository: str, subject: str, entries: Sequence[Descriptor]) -> None:
+    """Put entries that are not there yet into the list that clients keep.
+
+    What it holds already stays. Whoever calls sees that nobody else writes meanwhile,
+    or looks again afterwards. Raises RegistryError, CredentialsError.
+    """
+    with _locks.setdefault((registry.host, repository, subject), threading.Lock()):
+        index = content(registry, repository, subject)
+        known = {one.digest for one in artifacts.listed(index or b"") or []}
+        missing = [entry for entry in entries if entry.digest not in known]
+        for entry in missing:
+            made = artifacts.relisted(index, entry, lambda _: False)
+            if made is None:
+                raise _no_list(f"{registry.host}/{repository}:{artifacts.tag(subject)}")
+            index = made[0]
+        if index is not None and missing:
+            _write(registry, repository, subject, index)
+
+
+def _no_list(name: str) -> RegistryError:
+    return RegistryError(
+        f"{name} is not the list of what refers to the image, which others keep there",
+        "Take that tag away: it is named so by the OCI distribution specification",
+    )
 
 
 def _write(registry: Registry, repository: str, subject: str, index: bytes) -> None:

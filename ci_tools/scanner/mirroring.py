@@ -105,11 +105,10 @@ def mirror(
     registry: Callable[[str], Registry],
     *,
     told: Callable[[str], None] = lambda _: None,
-    room: Path | None = None,
 ) -> Mirrored:
     """Copy an artifact from the first of its sources that gives it.
 
-    registry: of a host. told, room: as `copying.copy` has them.
+    registry: of a host. told: as `copying.copy` has it.
 
     Raises RegistryError with what each source said, or CredentialsError where all
     want to know us better; PushError and WriteError.
@@ -120,7 +119,7 @@ def mirror(
     for reference in one.sources:
         source = place(reference, registry)
         try:
-            digest = copying.copy(source, target, told=told, room=room)
+            digest = copying.copy(source, target, told=told)
         except (RegistryError, CredentialsError) as error:
             failed.append(error)
             told(f"{reference}: {error.what}")

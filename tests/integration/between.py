@@ -29,8 +29,12 @@ class Between:
     "cut":     half of the answer's content, then the connection is closed.
     "lose":    the request is passed on, but its answer is not given.
     "refuse":  HTTP 500, and nothing is passed on.
+    "403":     that status, or another, and nothing is passed on.
+    "break":   half of the request's body is read, then the connection is closed.
+    "plain":   the query is not passed on.
     "turn":    the content's bits are turned round.
     "whole":   the range that was asked for is not passed on.
+    asked: all requests; done: those whose body came whole, and were passed on.
     password: what it wants of `somebody`.
     """
 
@@ -40,6 +44,7 @@ class Between:
         self._private = bool(password)
         self.harm: Callable[[Asked], str] = lambda _: ""
         self.asked: list[Asked] = []
+        self.done: list[Asked] = []
         self.host = ""
 
     def count(self, method: str, part: str = "") -> int:
@@ -60,14 +65,24 @@ class Between:
                     return
                 between.asked.append(asked)
                 harm = between.harm(asked)
+                if harm == "break":
+                    self.rfile.read(length // 2)
+                    self.close_connection = True
+                    self.connection.close()
+                    return
                 body = self.rfile.read(length)
-                if harm == "refuse":
-                    self.answer(500, {}, b"{}")
+                if len(body) < length:  # whoever sent it gave up
+                    self.close_connection = True
+                    return
+                if harm == "refuse" or harm.isdigit():
+                    self.answer(int(harm) if harm.isdigit() else 500, {}, b"{}")
                     return
                 left_out = {"range", "authorization"} if harm == "whole" else {"authorization"}
                 headers = {k: v for k, v in self.headers.items() if k.lower() not in left_out}
+                between.done.append(asked)
                 upstream = http.client.HTTPConnection(between._upstream, timeout=60)
-                upstream.request(self.command, self.path, body or None, headers)
+                path = self.path.partition("?")[0] if harm == "plain" else self.path
+                upstream.request(self.command, path, body or None, headers)
                 answer = upstream.getresponse()
                 content = answer.read()
                 upstream.close()
