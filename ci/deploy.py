@@ -2,112 +2,253 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+
+import msgspec
 
 from ci import build as building
-from ci import train as training
+from ci import models
 from ci.workspace import Workspace
 from ci_tools import storage
-from ci_tools.documents import Deployed, Lock, Model, Training
-from ci_tools.errors import MissingInputError, ServiceError
-from ci_tools.serving import ecs, live
+from ci_tools.documents import Deployed, FailedService, Lock, Revision
+from ci_tools.errors import (
+    CIError,
+    InterruptedRunError,
+    MissingInputError,
+    ServiceDriftError,
+    ServicePreflightError,
+    error_for,
+)
+from ci_tools.serving import live, revisions
+from ci_tools.serving.asked import Findings
 from ci_tools.serving.declaration import Servable
+from ci_tools.serving.ecs import PredictionServices
 
 FILE = "deploy.json"
+_AT_ONCE = 4  # services; each waits for ECS most of the time
+
+
+class Drift(msgspec.Struct, kw_only=True):
+    """Service -> what is otherwise than declared, a line each; those that are as declared
+    are there too, with none."""
+
+    services: dict[str, list[str]]
+
+
+class Checked(msgspec.Struct, kw_only=True):
+    """Service -> what was found."""
+
+    services: dict[str, Findings]
 
 
 def deploy(workspace: Workspace) -> Deployed:
-    """Deploy every servable of the repository, one after another.
+    """Deploy every servable of the repository, some at once.
 
-    Reads images.lock.json, the servables and, for a model that a pipeline
-    makes, train.json; writes deploy.json after each service. Raises
-    MissingInputError, ServiceError and what the deployment itself raises.
+    One that fails stops no other. Reads images.lock.json, the servables and, for
+    a model that a pipeline makes, train.json; writes deploy.json after each
+    service. Raises MissingInputError where there is no lock, and ConfigError; what
+    became of each service is in the result (`raise_failures`).
     """
-    lock = workspace.read(building.FILE, Lock, made_by="build")
-    building.raise_failures(lock)
-    services = ecs.PredictionServices(workspace.service_settings())
+    lock = _lock(workspace)
+    told = revisions.tags(commit=lock.source.commit, build=os.environ.get("BUILD_URL"))
+    stop = threading.Event()
+    services = prediction_services(workspace, _stoppable(stop))
     result = Deployed(environment=workspace.environment_name, services={})
-    for component, servable in workspace.servables.items():
-        if component not in lock.components:
-            raise MissingInputError(
-                f"{building.FILE} holds no image of {component}", "Run 'python -m ci build'"
-            )
-        image = lock.components[component].reference
-        with workspace.console.live(), workspace.console.working(servable.service, "deploying"):
-            result.services[component] = services.deploy(
+
+    def one(component: str, servable: Servable) -> Revision:
+        with workspace.console.working(servable.service, "deploying"):
+            return services.deploy(
                 servable,
-                image,
-                model_of(workspace, servable),
+                _image(lock, component),
+                models.of(workspace, servable),
                 on_event=workspace.console.event,
+                images=_references(lock),
+                tags=told,
             )
-        workspace.write(FILE, result)
+
+    with workspace.console.live(), ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        jobs = {pool.submit(one, *item): item for item in workspace.servables.items()}
+        try:
+            for job in as_completed(jobs):
+                _keep(workspace, result, *jobs[job], job)
+                workspace.write(FILE, result)
+        except BaseException:
+            # Each orders its old revision back before its thread ends.
+            stop.set()
+            for job in jobs:
+                job.cancel()
+            raise
+    done = result.services
+    result.services = {name: done[name] for name in workspace.servables if name in done}
+    workspace.write(FILE, result)
     return result
+
+
+def raise_failures(deployed: Deployed) -> None:
+    """Raise the error of the earliest kind, naming every service that failed."""
+    if not deployed.failed:
+        return
+    first = min(deployed.failed.values(), key=lambda one: (one.exit_code, one.service))
+    also = [f"{one.service} ({one.message})" for one in deployed.failed.values() if one != first]
+    others = f"; also failed: {'; '.join(also)}" if also else ""
+    raise error_for(first.exit_code)(f"{first.message}{others}", first.todo)
+
+
+def diff(workspace: Workspace) -> Drift:
+    """What runs, compared with what is declared. Asks, changes nothing."""
+    lock = _lock(workspace)
+    services = prediction_services(workspace)
+    return Drift(
+        services={
+            servable.service: services.diff(
+                servable, _image(lock, component), models.of(workspace, servable),
+                images=_references(lock),
+            )
+            for component, servable in workspace.servables.items()
+        }
+    )  # fmt: skip
+
+
+def drift_lines(drift: Drift) -> list[str]:
+    return [
+        line
+        for service, lines in drift.services.items()
+        for line in (f"{service}: {'as declared' if not lines else 'differs'}",
+                     *(f"  {line}" for line in lines))
+    ]  # fmt: skip
+
+
+def raise_drift(drift: Drift) -> None:
+    """Raises ServiceDriftError for services that are otherwise than declared."""
+    other = sorted(service for service, lines in drift.services.items() if lines)
+    if other:
+        raise ServiceDriftError(
+            f"otherwise than declared: {', '.join(other)}",
+            "Run 'python -m ci deploy', or declare what is there",
+        )
+
+
+def verify(workspace: Workspace) -> Checked:
+    """Whether all is there that the deployments need. Asks, changes nothing."""
+    lock = _lock(workspace)
+    services = prediction_services(workspace)
+    return Checked(
+        services={
+            servable.service: services.verify(
+                servable, _image(lock, component), models.of(workspace, servable),
+                images=_references(lock),
+            )
+            for component, servable in workspace.servables.items()
+        }
+    )  # fmt: skip
+
+
+def checked_lines(checked: Checked) -> list[str]:
+    return [
+        line
+        for service, found in checked.services.items()
+        for line in (f"{service}: {'not ready' if found.problems else 'ready'}",
+                     *(f"  {problem}" for problem in found.problems),
+                     *(f"  remark: {remark}" for remark in found.remarks))
+    ]  # fmt: skip
+
+
+def raise_problems(checked: Checked) -> None:
+    """Raises ServicePreflightError with the problems of all services."""
+    problems = [
+        f"service '{service}': {problem}"
+        for service, found in checked.services.items()
+        for problem in found.problems
+    ]
+    if problems:
+        raise ServicePreflightError("; ".join(problems), "Mend all of it; nothing was changed")
 
 
 def dry_run(workspace: Workspace) -> list[str]:
     """What a deployment of each servable would ask for. Asks nobody."""
     lock = storage.read_if_there(workspace.build / building.FILE, Lock, made_by="build")
-    images = lock.components if lock else {}
+    images = _references(lock) if lock else {}
     told: list[str] = []
     for component, servable in workspace.servables.items():
         try:
-            model = model_of(workspace, servable)
+            model = models.of(workspace, servable)
         except MissingInputError:
             model = None  # the training run that makes it has not been yet
-        image = images[component].reference if component in images else None
-        told += live.plan(servable, image, model, None, settings=workspace.service_settings())
+        settings = workspace.service_settings()
+        image = images.get(component)
+        told += live.plan(servable, image, model, None, settings=settings, images=images)
     return told
 
 
-def model_of(workspace: Workspace, servable: Servable) -> Model | None:
-    """The model a servable serves: the file it names, or what a pipeline's run made.
+def prediction_services(
+    workspace: Workspace, sleep: Callable[[float], None] | None = None
+) -> PredictionServices:
+    """The prediction services of the environment, with its registry."""
+    from ci_tools.images import registry
 
-    Raises MissingInputError when that run has not been, failed, or made no such
-    artifact.
-    """
-    source = servable.model
-    if source is None:
-        return None
-    if source.uri and source.sha256:
-        return Model(uri=source.uri, sha256=source.sha256)
-    done = workspace.read(training.FILE, Training, made_by="train")
-    again = f"Run 'python -m ci train {source.pipeline}'"
-    runs = [run for run in done.runs if run.pipeline == source.pipeline]
-    if not runs or runs[-1].state != "SUCCEEDED" or runs[-1].unmet:
+    declared = workspace.registry
+
+    def digest(image: str) -> str | None:
+        found, repository, reference = registry.of(image)
+        if found.host == declared.host:
+            found = registry.Registry.of(declared)
+        return found.digest(repository, reference)
+
+    settings = workspace.service_settings()
+    if sleep is None:
+        return PredictionServices(settings, digest=digest)
+    return PredictionServices(settings, digest=digest, sleep=sleep)
+
+
+def _lock(workspace: Workspace) -> Lock:
+    lock = workspace.read(building.FILE, Lock, made_by="build")
+    building.raise_failures(lock)
+    return lock
+
+
+def _image(lock: Lock, component: str) -> str:
+    if component not in lock.components:
         raise MissingInputError(
-            f"'{servable.service}' serves the model of '{source.pipeline}', "
-            "which has no successful run",
-            again,
+            f"{building.FILE} holds no image of {component}", "Run 'python -m ci build'"
         )
-    artifact = runs[-1].artifacts.get(source.artifact or "")
-    if artifact is None or artifact.sha256 is None:
-        raise MissingInputError(
-            f"the run of '{source.pipeline}' made no artifact '{source.artifact}' "
-            "whose hash is known",
-            "Mend 'model' in servable.yaml, or the pipeline's outputs",
+    return lock.components[component].reference
+
+
+def _references(lock: Lock) -> dict[str, str]:
+    return {name: image.reference for name, image in lock.components.items()}
+
+
+def _stoppable(stop: threading.Event) -> Callable[[float], None]:
+    """A sleep that ends with InterruptedRunError once `stop` is set."""
+
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise InterruptedRunError("the deployment was interrupted", "Deploy again")
+
+    return sleep
+
+
+def _keep(
+    workspace: Workspace,
+    result: Deployed,
+    component: str,
+    servable: Servable,
+    job: Future[Revision],
+) -> None:
+    """What became of one service. Raises what is no CIError: a defect of ours."""
+    try:
+        result.services[component] = job.result()
+    except InterruptedRunError:
+        raise
+    except CIError as error:
+        result.failed[component] = FailedService(
+            service=servable.service,
+            message=error.what,
+            todo=error.todo,
+            exit_code=error.exit_code,
         )
-    return _settled(workspace, Model(uri=artifact.uri, sha256=artifact.sha256))
-
-
-def _settled(workspace: Workspace, model: Model) -> Model:
-    """A model at an address that follows from its content.
-
-    A run's own directory is new with every run, and would make an equal model
-    look like a change of the service. Only files of this machine are moved.
-    """
-    parts = urlsplit(model.uri)
-    if parts.scheme != "file":
-        return model
-    source = Path(unquote(parts.path))
-    settled = workspace.home / "models" / model.sha256 / source.name
-    if not settled.exists() and not workspace.dry_run:
-        try:
-            content = source.read_bytes()
-        except OSError as error:
-            raise ServiceError(
-                f"the model {source} cannot be read ({error.strerror})",
-                "Run 'python -m ci train' again",
-            ) from error
-        storage.write_bytes(settled, content)
-    return Model(uri=settled.as_uri(), sha256=model.sha256)
+        if len(workspace.servables) > 1:  # the others go on meanwhile
+            workspace.console.event(f"{servable.service}: failed ({error.what})")

@@ -59,6 +59,7 @@ def run(
     if deployment:
         console.stage("deploy")
         deployed = deploy.deploy(workspace)
+        deploy.raise_failures(deployed)
     console.stage("release")
     released = release.release(workspace)
     return Summary(lock, uploads, runs, deployed, released)

@@ -112,7 +112,9 @@ class Workspace:
                         f"{directory} declares a servable but holds no Dockerfile",
                         f"Put its Dockerfile beside {declaration.FILE}",
                     )
-                found[by_directory[directory]] = declaration.load(path.parent)
+                found[by_directory[directory]] = declaration.load(
+                    path.parent, self.environment_name
+                )
         return found
 
     @cached_property

@@ -26,6 +26,8 @@ from ci_tools.config_kubeflow import Pipelines as Pipelines
 from ci_tools.config_lint import Lint
 from ci_tools.config_release import Promotion as Promotion
 from ci_tools.config_release import Signing as Signing
+from ci_tools.config_service import PredictionService as PredictionService
+from ci_tools.config_service import TrafficShift as TrafficShift
 from ci_tools.errors import ConfigError
 from ci_tools.scanner.policy import Policy
 
@@ -170,26 +172,6 @@ class Registry(Section):
     ecr: Ecr = msgspec.field(default_factory=Ecr)
 
 
-class PredictionService(Section):
-    """Where servables run. endpoint_url: an AWS stand-in.
-
-    url: where the service answers, `{service}` standing for its name; without
-    it the task's own address is asked.
-    target_groups: service -> ARN of the load balancer's target group.
-    """
-
-    cluster: str
-    region: str
-    endpoint_url: str | None = None
-    url: str | None = None
-    execution_role: str | None = None
-    task_role: str | None = None
-    subnets: list[str] = []
-    security_groups: list[str] = []
-    target_groups: dict[str, str] = {}
-    assign_public_ip: bool = False
-
-
 class Environment(Section):
     """A set of endpoints. What is None is embedded, which only `local` may use.
 
@@ -262,10 +244,19 @@ def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
     """
     name = name or path.name
     try:
-        text = path.read_text(encoding="utf-8")
-        data = yaml_safe.load(text, unique_keys=True)
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{name} cannot be read ({error.strerror})", "Mend the file") from error
+    return convert(data(content, name), kind, name=name)
+
+
+def data(content: bytes, name: str) -> Any:
+    """What YAML says, {} where it says nothing. name: of the file, for messages.
+
+    Raises ConfigError.
+    """
+    try:
+        read = yaml_safe.load(content.decode(), unique_keys=True)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name} is not UTF-8 text", "Save it as UTF-8") from error
     except yaml.YAMLError as error:
@@ -273,8 +264,16 @@ def parse(path: Path, kind: type[T], *, name: str | None = None) -> T:
         where = f" at line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise ConfigError(f"{name} does not parse{where} ({problem})", "Mend the YAML") from error
+    return {} if read is None else read
+
+
+def convert(data: Any, kind: type[T], *, name: str) -> T:
+    """What was read from YAML as `kind`. name: of the file, for messages.
+
+    Raises ConfigError.
+    """
     try:
-        return msgspec.convert({} if data is None else data, kind)
+        return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise explained(name, kind, str(error)) from error
 

@@ -236,6 +236,16 @@ class SmokeTestError(CIError):
     summary = "the new revision does not answer as declared and was rolled back"
 
 
+class ServiceDriftError(CIError):
+    exit_code = 45
+    summary = "the prediction service differs from what is declared"
+
+
+class ServicePreflightError(CIError):
+    exit_code = 46
+    summary = "what a prediction service needs is not there; nothing was changed"
+
+
 # 50-59: releases ---------------------------------------------------------------
 
 

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from ci.cli import others, pipelines, releases, scan, stages
+from ci.cli import others, pipelines, promote, releases, scan, service, stages
 from ci.cli.group import SECTIONS, cli
 from ci.cli.options import parsed
 
-__all__ = ["SECTIONS", "cli", "others", "parsed", "pipelines", "releases", "scan", "stages"]
+__all__ = [
+    "SECTIONS",
+    "cli",
+    "others",
+    "parsed",
+    "pipelines",
+    "promote",
+    "releases",
+    "scan",
+    "service",
+    "stages",
+]

@@ -13,7 +13,8 @@ SECTIONS = {
     "External base images": ["bases"],
     "Scans": ["scan"],
     "Pipelines in Kubeflow": ["pipelines"],
-    "Releases": ["releases"],
+    "Releases": ["promote", "rollback", "releases"],
+    "Prediction service": ["service"],
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
 }

@@ -203,20 +203,6 @@ def train(
 
 @cli.command()
 @stage
-def deploy(workspace: Workspace, as_json: bool) -> None:
-    """Deploy the servables to the prediction service."""
-    from ci import deploy as stage
-
-    if workspace.dry_run:
-        show_lines(stage.dry_run(workspace), as_json)
-        return
-    deployed = stage.deploy(workspace)
-    lines = [f"{s.service}  {s.url}  {s.task_definition}" for s in deployed.services.values()]
-    show(deployed, lines, as_json)
-
-
-@cli.command()
-@stage
 @click.option("--publish/--no-publish", default=True, help="Put it into the registry and S3.")
 @click.option("--strict", is_flag=True, help="No release of what could not be promoted.")
 def release(workspace: Workspace, as_json: bool, publish: bool, strict: bool) -> None:

@@ -10,7 +10,7 @@ import all of them from here.
 from __future__ import annotations
 
 from ci_tools.documents.base import SCHEMA, Document, Json, JsonValue, Source
-from ci_tools.documents.deployment import Deployed, Model, Revision
+from ci_tools.documents.deployment import Deployed, FailedService, Model, Revision
 from ci_tools.documents.images import FailedImage, Ingredients, Lock, LockedImage, Verdict
 from ci_tools.documents.pipelines import Compiled, CompiledPipeline, Pins, Upload, Uploads
 from ci_tools.documents.plan import Plan, PlannedComponent
@@ -42,6 +42,7 @@ __all__ = [
     "Deployed",
     "Document",
     "FailedImage",
+    "FailedService",
     "Finding",
     "Ingredients",
     "Journal",

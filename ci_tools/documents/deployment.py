@@ -37,8 +37,18 @@ class Revision(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     seconds: float = 0.0
 
 
+class FailedService(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Why one servable is not deployed. exit_code: of the error."""
+
+    service: str
+    message: str
+    todo: str
+    exit_code: int
+
+
 class Deployed(Document, kw_only=True):
-    """deploy.json: servable component -> revision."""
+    """deploy.json: servable component -> revision, or why there is none."""
 
     environment: str
     services: dict[str, Revision]
+    failed: dict[str, FailedService] = {}

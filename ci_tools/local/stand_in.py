@@ -140,11 +140,10 @@ def remove_containers(home: Path, port: int) -> int:
     import docker
     from docker.errors import DockerException, NotFound
 
-    label = f"ministack.instance={name(home)}:{port}"
     removed = 0
     try:
         client = docker.from_env(timeout=60)
-        for container in client.containers.list(all=True, filters={"label": label}):
+        for container in client.containers.list(all=True, filters={"label": label(home, port)}):
             with contextlib.suppress(NotFound):  # it went by itself meanwhile
                 container.remove(force=True, v=True)
                 removed += 1
@@ -154,6 +153,11 @@ def remove_containers(home: Path, port: int) -> int:
             "Start the engine and run 'python -m ci local down' again",
         ) from error
     return removed
+
+
+def label(home: Path, port: int) -> str:
+    """What every container that the stand-in starts on the engine is labelled with."""
+    return f"ministack.instance={name(home)}:{port}"
 
 
 def log(home: Path) -> Path:

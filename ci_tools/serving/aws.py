@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ci_tools.aws_codes import REFUSED
@@ -16,25 +17,45 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
 
 
-def ecs(settings: PredictionService) -> ECSClient:
-    """An ECS client for an environment.
+class Clients:
+    """The clients of an environment, by boto3's names for the services.
+
+    Each is made when it is first asked for, all of one session: to read the
+    models of the services anew for each costs most of a second. Safe to use from
+    several threads, which making clients of one session is not.
 
     A stand-in on loopback gets made-up credentials and no proxy; anything else
     takes both from where boto3 looks for them.
     """
-    import boto3
-    from botocore.config import Config
 
-    local = is_loopback(settings.endpoint_url)
-    with translated(settings):
-        session = boto3.Session(
-            region_name=settings.region,
-            aws_access_key_id="test" if local else None,
-            aws_secret_access_key="test" if local else None,
-        )
-        return session.client(
-            "ecs",
-            endpoint_url=settings.endpoint_url,
+    def __init__(self, settings: PredictionService) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, service: str) -> Any:
+        """Raises CredentialsError or ServiceError."""
+        with self._lock:
+            if service not in self._made:
+                with translated(self._settings):
+                    self._made[service] = self._make(service)
+            return self._made[service]
+
+    def _make(self, service: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        local = is_loopback(self._settings.endpoint_url)
+        if self._session is None:
+            self._session = boto3.Session(
+                region_name=self._settings.region,
+                aws_access_key_id="test" if local else None,
+                aws_secret_access_key="test" if local else None,
+            )
+        return self._session.client(
+            service,
+            endpoint_url=self._settings.endpoint_url,
             config=Config(
                 connect_timeout=5,
                 read_timeout=30,
@@ -45,9 +66,18 @@ def ecs(settings: PredictionService) -> ECSClient:
         )
 
 
+def ecs(settings: PredictionService) -> ECSClient:
+    """An ECS client for an environment."""
+    made: ECSClient = Clients(settings)("ecs")
+    return made
+
+
 @contextmanager
-def translated(settings: PredictionService) -> Iterator[None]:
-    """Turn botocore's exceptions into CredentialsError or ServiceError."""
+def translated(settings: PredictionService, service: str = "ECS") -> Iterator[None]:
+    """Turn botocore's exceptions into CredentialsError or ServiceError.
+
+    service: which of AWS' is asked, for the message.
+    """
     from botocore import exceptions
 
     try:
@@ -61,7 +91,8 @@ def translated(settings: PredictionService) -> Iterator[None]:
                 "Renew the credentials, or allow them this action",
             ) from error
         raise ServiceError(
-            f"ECS refuses {error.operation_name} on cluster '{settings.cluster}' ({code}: {said})",
+            f"{service} refuses {error.operation_name} on cluster '{settings.cluster}' "
+            f"({code}: {said})",
             "Mend servable.yaml or the environment's service in ci.yaml",
         ) from error
     except (
@@ -77,7 +108,7 @@ def translated(settings: PredictionService) -> Iterator[None]:
         ) from error
     except exceptions.BotoCoreError as error:
         raise ServiceError(
-            f"ECS in {settings.region} does not answer ({error})",
+            f"{service} in {settings.region} does not answer ({error})",
             "See that the region and endpoint in ci.yaml are right and reachable",
         ) from error
 

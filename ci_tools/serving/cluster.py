@@ -6,15 +6,17 @@ CredentialsError or ServiceError.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ci_tools.config import PredictionService
 from ci_tools.errors import CIError
-from ci_tools.serving import aws, rollout
-from ci_tools.serving.live import VERIFIED, Live
+from ci_tools.serving import aws, revisions, rollout
+from ci_tools.serving.asked import Client
+from ci_tools.serving.live import Live
+from ci_tools.serving.revisions import Known
 from ci_tools.serving.rollout import Judgement, Rollout
 from ci_tools.serving.task_definition import Definition
 
@@ -36,17 +38,20 @@ _SKEW = timedelta(seconds=5)  # between the two records that ECS makes of one de
 
 
 class Cluster:
-    """client: for tests; made on first use otherwise."""
+    """client: for tests; one of `clients` otherwise, made on first use."""
 
-    def __init__(self, settings: PredictionService, client: ECSClient | None = None) -> None:
+    def __init__(
+        self, settings: PredictionService, client: ECSClient | None, clients: Client
+    ) -> None:
         self.name = settings.cluster
         self._settings = settings
         self._client = client
+        self._clients = clients
         self._brings: dict[str, str] = {}  # service revision -> its task definition
 
     @cached_property
     def _ecs(self) -> ECSClient:
-        return self._client or aws.ecs(self._settings)
+        return self._client or cast("ECSClient", self._clients("ecs"))
 
     # asking --------------------------------------------------------------------
 
@@ -55,9 +60,7 @@ class Cluster:
         described = self.describe(service)
         if described is None:
             return None
-        with aws.translated(self._settings):
-            answer = self._ecs.describe_task_definition(taskDefinition=described["taskDefinition"])
-        return Live.of(described, cast("Described", answer["taskDefinition"]))
+        return Live.of(described, self.definition(described["taskDefinition"]))
 
     def describe(self, service: str) -> Described | None:
         """A service as ECS describes it, None when there is none."""
@@ -98,7 +101,7 @@ class Cluster:
             return Judgement(outcome="failed", reason="the service is gone")
         told = self._service_deployment(ours)
         if told is not None:
-            return rollout.judge_service_deployment(ours, *told, service)
+            return rollout.judge_service_deployment(ours, told, service)
         found = rollout.judge(ours, service)
         if found.outcome == "waiting":
             found = rollout.judge(ours, service, self.tasks(ours, "STOPPED"))
@@ -115,8 +118,51 @@ class Cluster:
         text = f"; stopped tasks: {'; '.join(stopped)}" if stopped else ""
         return text + (f"; last events: {' / '.join(said)}" if said else "")
 
-    def _service_deployment(self, ours: Rollout) -> tuple[str, str] | None:
-        """Status and reason of our service deployment, None where ECS tells nothing."""
+    def revisions(self, family: str, *, most: int = 100) -> list[Known]:
+        """The active revisions of a family, newest first; at most so many."""
+        found: list[Known] = []
+        with aws.translated(self._settings):
+            pages = self._ecs.get_paginator("list_task_definitions").paginate(
+                familyPrefix=family, status="ACTIVE", sort="DESC"
+            )
+            for page in pages:
+                for arn in page["taskDefinitionArns"]:
+                    # The prefix is one of others' families too.
+                    if rollout.short(arn).rpartition(":")[0] != family:
+                        continue
+                    if len(found) == most:
+                        return found
+                    found.append(self._known(arn))
+        return found
+
+    def in_use(self, service: str) -> set[str]:
+        """The revisions that a service's deployments bring, or that it would go back to."""
+        described = self.describe(service)
+        if described is None:
+            return set()
+        now = Live.of(described, {})
+        deployments = described.get("deployments") or []
+        brought = {str(one.get("taskDefinition")) for one in deployments}
+        return brought | {now.task_definition} | ({now.verified} if now.verified else set())
+
+    def definition(self, task_definition: str) -> Definition:
+        """A task definition as described."""
+        with aws.translated(self._settings):
+            answer = self._ecs.describe_task_definition(taskDefinition=task_definition)
+        return cast("Definition", answer["taskDefinition"])
+
+    def known(self, task_definition: str) -> Known:
+        """One revision, by its ARN."""
+        with aws.translated(self._settings):
+            return self._known(task_definition)
+
+    def _known(self, arn: str) -> Known:
+        answer = self._ecs.describe_task_definition(taskDefinition=arn, include=["TAGS"])
+        described = cast("Described", answer["taskDefinition"])
+        return Known.of(described, cast("Sequence[Mapping[str, str]]", answer.get("tags", [])))
+
+    def _service_deployment(self, ours: Rollout) -> Described | None:
+        """Our service deployment, None where ECS tells nothing."""
         from botocore.exceptions import ClientError
 
         with aws.translated(self._settings):
@@ -128,11 +174,27 @@ class Cluster:
                     if self._definition_of(brief["targetServiceRevisionArn"]) == (
                         ours.task_definition
                     ):
-                        return brief["status"], brief.get("statusReason", "")
+                        return {**brief, **self._details(brief.get("serviceDeploymentArn"))}
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") not in _NO_API:
                     raise
         return None
+
+    def _details(self, service_deployment: str | None) -> Described:
+        """What the list does not tell: the stage, and what made ECS go back."""
+        from botocore.exceptions import ClientError
+
+        if service_deployment is None:
+            return {}
+        try:
+            found = self._ecs.describe_service_deployments(
+                serviceDeploymentArns=[service_deployment]
+            )["serviceDeployments"]
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in _NO_API:
+                raise
+            return {}
+        return cast("Described", found[0]) if found else {}
 
     def _definition_of(self, revision: str) -> str:
         if revision not in self._brings:
@@ -143,11 +205,17 @@ class Cluster:
 
     # ordering ------------------------------------------------------------------
 
-    def register(self, definition: Definition) -> str:
+    def register(self, definition: Definition, tags: Mapping[str, str]) -> str:
         """Register a task definition; its ARN."""
         with aws.translated(self._settings):
-            made = self._ecs.register_task_definition(**definition)["taskDefinition"]
+            order: dict[str, Any] = {**definition, "tags": revisions.as_ecs(tags)}
+            made = self._ecs.register_task_definition(**order)["taskDefinition"]
         return made["taskDefinitionArn"]
+
+    def deregister(self, task_definition: str) -> None:
+        """Nothing can be deployed from it any more; what runs goes on."""
+        with aws.translated(self._settings):
+            self._ecs.deregister_task_definition(taskDefinition=task_definition)
 
     def create(self, service: str, arguments: Definition) -> Described:
         """Create a service; as described.
@@ -167,9 +235,12 @@ class Cluster:
             answer = self._ecs.update_service(cluster=self.name, service=service, **arguments)
         return cast("Described", answer["service"])
 
-    def record_verified(self, service_arn: str, task_definition: str) -> None:
-        """As a tag of the service, where any agent finds it."""
+    def tag(self, arn: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a service or a task definition."""
         with aws.translated(self._settings):
-            self._ecs.tag_resource(
-                resourceArn=service_arn, tags=[{"key": VERIFIED, "value": task_definition}]
-            )
+            order: dict[str, Any] = {"resourceArn": arn, "tags": revisions.as_ecs(tags)}
+            self._ecs.tag_resource(**order)
+
+    def untag(self, arn: str, key: str) -> None:
+        with aws.translated(self._settings):
+            self._ecs.untag_resource(resourceArn=arn, tagKeys=[key])

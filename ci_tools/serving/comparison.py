@@ -83,33 +83,6 @@ def difference(a: Definition, b: Definition) -> list[str]:
     return _differences(_by_name(normalise(a)), _by_name(normalise(b)), "")
 
 
-def normalise_service(service: Definition) -> Definition:
-    """The settings of a service that a deployment declares, in canonical form.
-
-    Takes the arguments of `create_service` as well as a described service.
-    """
-    deployment = service.get("deploymentConfiguration") or {}
-    breaker = deployment.get("deploymentCircuitBreaker") or {}
-    network = (service.get("networkConfiguration") or {}).get("awsvpcConfiguration") or {}
-    balancers = service.get("loadBalancers") or []
-    grace = service.get("healthCheckGracePeriodSeconds") or 0
-    return {
-        "maximumPercent": deployment.get("maximumPercent", 200),
-        "minimumHealthyPercent": deployment.get("minimumHealthyPercent", 100),
-        "circuitBreaker": bool(breaker.get("enable")),
-        "rollback": bool(breaker.get("rollback")),
-        "platformVersion": service.get("platformVersion") or "LATEST",
-        "subnets": sorted(network.get("subnets") or []),
-        "securityGroups": sorted(network.get("securityGroups") or []),
-        "assignPublicIp": network.get("assignPublicIp") or "DISABLED",
-        "healthCheckGracePeriodSeconds": grace if balancers else 0,  # means nothing without
-        "loadBalancers": sorted(
-            f"{lb.get('targetGroupArn', '')} {lb.get('containerName')}:{lb.get('containerPort')}"
-            for lb in balancers
-        ),
-    }
-
-
 def _container(container: Definition, network: str) -> Definition:
     kept = _without(container, _CONTAINER_DEFAULTS)
     kept["portMappings"] = [_port(port, network) for port in kept.get("portMappings") or []]

@@ -6,29 +6,34 @@ Limits of sizes and health checks are those of the ECS API reference
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import msgspec
-from msgspec import UNSET, Meta
+from msgspec import UNSET, Meta, UnsetType, field
 
 from ci_tools import config
+from ci_tools.config_base import Name
 from ci_tools.errors import ConfigError
-
-FILE = "servable.yaml"
-RESERVED = ("MODEL_URI", "MODEL_SHA256")
-
-Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255)]
-# What may stand in a request line without quoting: the path goes into a health
-# check inside the container too.
-UrlPath = Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._~/%?=&+,:@-]*$", max_length=1000)]
-
-_ARN = re.compile(
-    r"arn:aws(-[a-z]+)*:"
-    r"(secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+(:[^\s:]*){0,3}"
-    r"|ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9_./-]+)"
+from ci_tools.serving import strategy
+from ci_tools.serving.parts import (
+    FILE,
+    RESERVED,
+    ContainerName,
+    DependsOn,
+    HealthCheck,
+    Logs,
+    ModelSource,
+    Part,
+    Port,
+    Sidecar,
+    SmokeTest,
+    Variable,
+    check_variables,
 )
+from ci_tools.serving.strategy import Autoscaling, Deployment
+
+__all__ = ["FILE", "RESERVED", "HealthCheck", "ModelSource", "Servable", "SmokeTest", "load", "of"]
+
 _GB = 1024
 _MEMORY = {  # CPU units -> MiB that Fargate gives with them
     256: (512, _GB, 2 * _GB),
@@ -39,86 +44,72 @@ _MEMORY = {  # CPU units -> MiB that Fargate gives with them
     8192: tuple(range(16 * _GB, 60 * _GB + 1, 4 * _GB)),
     16384: tuple(range(32 * _GB, 120 * _GB + 1, 8 * _GB)),
 }
+_OWN_OVERRIDES = "environments"
+Count = Annotated[int, Meta(ge=1, le=5000)]
+Architecture = Literal["x86_64", "arm64"]
 
 
-class _Part(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    pass
+class Override(Part, kw_only=True):
+    """What is otherwise in one environment.
 
-
-class HealthCheck(_Part, kw_only=True):
-    """How ECS asks a container whether it is well; durations are seconds.
-
-    command: run in the container, without a shell, instead of a GET of `path`
-             by the image's own python3; it must exit with 0.
+    Mappings are merged key by key, everything else is replaced; null takes a
+    key away, so that its default counts.
     """
 
-    path: UrlPath = "/health"
-    interval: Annotated[int, Meta(ge=5, le=300)] = 30
-    timeout: Annotated[int, Meta(ge=2, le=60)] = 5
-    retries: Annotated[int, Meta(ge=1, le=10)] = 3
-    start_period: Annotated[int, Meta(ge=0, le=300)] = 0
-    command: Annotated[list[str], Meta(min_length=1)] | None = None
+    cpu: int | UnsetType | None = UNSET
+    memory: int | UnsetType | None = UNSET
+    architecture: Architecture | UnsetType | None = UNSET
+    count: Count | UnsetType | None = UNSET
+    autoscaled: bool | UnsetType | None = UNSET
+    autoscaling: Autoscaling | UnsetType | None = UNSET
+    deployment: Deployment | UnsetType | None = UNSET
+    health_check: HealthCheck | UnsetType | None = UNSET
+    environment: dict[Variable, str | None] | UnsetType | None = UNSET
+    secrets: dict[Variable, str | None] | UnsetType | None = UNSET
+    sidecars: dict[ContainerName, dict[str, Any] | None] | UnsetType | None = UNSET
+    depends_on: dict[ContainerName, str | None] | UnsetType | None = UNSET
+    logs: Logs | UnsetType | None = UNSET
+    smoke: list[SmokeTest] | UnsetType | None = UNSET
+    timeout: Annotated[int, Meta(gt=0)] | UnsetType | None = UNSET
 
 
-class ModelSource(_Part, kw_only=True):
-    """The model: the artifact of a pipeline's run, or a file by address and hash."""
-
-    pipeline: str | None = None
-    artifact: str | None = None
-    uri: Annotated[str, Meta(pattern=r"^(s3|gs|https|file)://[^\s]+$")] | None = None
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
-
-    def __post_init__(self) -> None:
-        trained = (self.pipeline is not None, self.artifact is not None)
-        stored = (self.uri is not None, self.sha256 is not None)
-        if not (all(trained) and not any(stored)) and not (all(stored) and not any(trained)):
-            raise ConfigError(
-                f"{FILE}: 'model' names neither a pipeline's artifact nor a file",
-                "Give it either 'pipeline' and 'artifact', or 'uri' and 'sha256'",
-            )
-
-
-class SmokeTest(_Part, kw_only=True):
-    """One request to a new revision and what it must answer.
-
-    body:    sent as JSON; left out, nothing is sent.
-    expect:  a part of the JSON answer: an object may hold more, a list may not.
-    timeout: seconds for the one request.
-    """
-
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    path: UrlPath
-    body: Any = UNSET
-    expect: Any = UNSET
-    status: Annotated[int, Meta(ge=100, le=599)] = 200
-    timeout: Annotated[float, Meta(gt=0, le=300)] = 10.0
-
-
-class Servable(_Part, kw_only=True):
+class Servable(Part, kw_only=True):
     """The whole of servable.yaml.
 
     cpu:        CPU units, 1024 to a processor; memory: MiB.
     count:      tasks wanted.
     autoscaled: `count` counts only when the service is created or was scaled
                 to 0; an autoscaler owns it from then on.
+    autoscaling: that autoscaler, if it is ours to set up.
     secrets:    variable -> ARN of a Secrets Manager secret (with its JSON key,
                 if any) or of an SSM parameter. Never a value.
+    sidecars:   further containers of the task, by name.
+    depends_on: sidecar -> what it must have come to before the service starts.
     smoke:      without any, a GET of the health check's path must answer 200.
-    timeout:    seconds for the whole deployment.
+    timeout:    seconds for the whole deployment, besides the waiting that its
+                strategy declares (bake_minutes).
+    environments: what is otherwise in an environment of ci.yaml.
     """
 
     service: Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=255)]
     cpu: int = 256
     memory: int = 512
-    port: Annotated[int, Meta(ge=1, le=65535)] = 8080
-    count: Annotated[int, Meta(ge=1, le=5000)] = 1
+    architecture: Architecture = "x86_64"
+    port: Port = 8080
+    count: Count = 1
     autoscaled: bool = False
-    health_check: HealthCheck = msgspec.field(default_factory=HealthCheck)
+    autoscaling: Autoscaling | None = None
+    deployment: Deployment = field(default_factory=Deployment)
+    health_check: HealthCheck = field(default_factory=HealthCheck)
     environment: dict[Variable, str] = {}
     secrets: dict[Variable, str] = {}
+    sidecars: dict[ContainerName, Sidecar] = {}
+    depends_on: DependsOn = {}
+    logs: Logs = field(default_factory=Logs)
     model: ModelSource | None = None
     smoke: list[SmokeTest] = []
     timeout: Annotated[int, Meta(gt=0)] = 600
+    environments: dict[Name, Override] = {}
 
     def __post_init__(self) -> None:
         if self.memory not in _MEMORY.get(self.cpu, ()):
@@ -127,39 +118,107 @@ class Servable(_Part, kw_only=True):
                 f"{FILE}: Fargate has no task with cpu {self.cpu} and memory {self.memory}",
                 f"The nearest is cpu: {cpu} with memory: {memory}",
             )
-        for name in RESERVED:
-            if name in self.environment or name in self.secrets:
-                raise ConfigError(
-                    f"{FILE}: {name} may not be set by hand",
-                    "Leave it out; the deployment sets it from 'model'",
-                )
-        for name, arn in self.secrets.items():
-            if not _ARN.fullmatch(arn):  # it may be the secret itself: never shown
-                raise ConfigError(
-                    f"{FILE}: secrets.{name} is not an ARN of Secrets Manager or of an "
-                    "SSM parameter",
-                    "Store the value there and name its ARN; if a secret value was committed "
-                    "here, replace that secret",
-                )
-            if name in self.environment:
-                raise ConfigError(
-                    f"{FILE}: {name} is both in 'environment' and in 'secrets'",
-                    "Keep one of them",
-                )
+        check_variables(self.environment, self.secrets)
+        for name, sidecar in self.sidecars.items():
+            check_variables(sidecar.environment, sidecar.secrets, where=f"sidecars.{name}.")
+        wrong = self._containers() or strategy.problem(self.deployment, self.autoscaling)
+        if wrong:
+            raise ConfigError(f"{FILE}: {wrong}", "Mend it; nothing is deployed as it is")
 
     @property
     def smoke_tests(self) -> list[SmokeTest]:
         return self.smoke or [SmokeTest(path=self.health_check.path)]
 
+    @property
+    def longest_seconds(self) -> int:
+        """How long a deployment may take."""
+        return self.timeout + self.deployment.least_seconds
 
-def load(directory: Path) -> Servable:
-    """Read `servable.yaml` of a directory.
+    @property
+    def first_count(self) -> int:
+        """Tasks to begin with."""
+        if self.autoscaling is None:
+            return self.count
+        return min(max(self.count, self.autoscaling.min), self.autoscaling.max)
+
+    @property
+    def count_is_others(self) -> bool:
+        """Whether an autoscaler owns the count of a service that runs."""
+        return self.autoscaled or self.autoscaling is not None
+
+    @property
+    def log_group(self) -> str:
+        return self.logs.group or f"/ecs/{self.service}"
+
+    def _containers(self) -> str | None:
+        """What ECS would refuse about the containers together, a sentence."""
+        if self.service in self.sidecars:
+            return f"a sidecar has the service's own name, '{self.service}'"
+        ports = [self.port, *(s.port for s in self.sidecars.values() if s.port is not None)]
+        if len(set(ports)) < len(ports):
+            return "two containers of a task cannot listen on one port"
+        for kind, whole in (("cpu", self.cpu), ("memory", self.memory)):
+            shares = sum(getattr(s, kind) or 0 for s in self.sidecars.values())
+            if shares >= whole:
+                return f"the sidecars take {shares} of the task's {whole} {kind}"
+        waits = {self.service: self.depends_on}
+        waits |= {name: sidecar.depends_on for name, sidecar in self.sidecars.items()}
+        for name, on in waits.items():
+            for other, condition in on.items():
+                beside = self.sidecars.get(other)
+                if beside is None and other != self.service:
+                    return f"'{name}' depends on '{other}', which is no container of this task"
+                if condition == "HEALTHY" and beside is not None and not beside.health_check:
+                    return f"'{name}' waits for '{other}' to be healthy, which has no health_check"
+                if condition in ("COMPLETE", "SUCCESS") and (beside is None or beside.essential):
+                    return f"'{name}' waits for '{other}' to end, which is essential"
+        circle = _circle(waits)
+        return f"{circle} wait for each other" if circle else None
+
+
+def load(directory: Path, environment: str = "local") -> Servable:
+    """Read `servable.yaml` of a directory, as it is in an environment.
 
     Raises ConfigError for YAML that does not parse, an unknown key (naming the
     nearest), a wrong type, a size that Fargate does not have (naming the
-    nearest), or a secret that is not an ARN (never showing it).
+    nearest), or a secret that is not an ARN (never showing it); also where that
+    is so in another environment only.
     """
-    return config.parse(directory / FILE, Servable, name=f"{directory.name}/{FILE}")
+    name = f"{directory.name}/{FILE}"
+    try:
+        content = (directory / FILE).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{name} cannot be read ({error.strerror})", "Mend the file") from error
+    return of(content, environment, name=name)
+
+
+def of(content: bytes, environment: str, *, name: str = FILE) -> Servable:
+    """A declaration from its bytes, as a release carries them; as `load` otherwise."""
+    data = config.data(content, name)
+    whole = config.convert(data, Servable, name=name)
+    if not isinstance(data, dict):
+        raise AssertionError("msgspec makes a Servable of a mapping only")
+    merged = {
+        other: config.convert(
+            merge(data, data[_OWN_OVERRIDES][other]), Servable, name=f"{name} in '{other}'"
+        )
+        for other in whole.environments
+    }
+    return merged.get(environment, whole)
+
+
+def merge(whole: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    """`whole` with an override: mappings key by key, null takes a key away. Pure."""
+    made = dict(whole)
+    for key, value in override.items():
+        if value is None:
+            made.pop(key, None)
+        elif isinstance(value, dict):
+            below = made.get(key)
+            made[key] = merge(below if isinstance(below, dict) else {}, value)
+        else:
+            made[key] = value
+    return made
 
 
 def nearest_size(cpu: int, memory: int) -> tuple[int, int]:
@@ -170,3 +229,14 @@ def nearest_size(cpu: int, memory: int) -> tuple[int, int]:
     sizes = [(c, m) for c, memories in _MEMORY.items() for m in memories]
     enough = [(c, m) for c, m in sizes if c >= cpu and m >= memory]
     return min(enough) if enough else max(sizes)
+
+
+def _circle(waits: dict[str, DependsOn]) -> str:
+    """Containers that wait for each other, "" where none do."""
+    left = {name: set(on) for name, on in waits.items()}
+    while True:
+        free = [name for name, on in left.items() if not on & set(left)]
+        if not free:
+            return ", ".join(sorted(left))
+        for name in free:
+            del left[name]

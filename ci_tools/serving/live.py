@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -11,10 +12,11 @@ from ci_tools.config import PredictionService
 from ci_tools.documents import Model
 from ci_tools.serving import comparison, task_definition
 from ci_tools.serving.declaration import Servable
+from ci_tools.serving.revisions import VERIFIED
 from ci_tools.serving.rollout import short
+from ci_tools.serving.service_comparison import normalise_service, service_differences
+from ci_tools.serving.service_settings import service_arguments
 from ci_tools.serving.task_definition import Definition
-
-VERIFIED = "kfp-ci:verified"  # tag of the service: ARN of the last verified task definition
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +48,11 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
         return str(self.service["serviceArn"])
 
     @property
+    def short(self) -> str:
+        """`family:revision` of what it runs."""
+        return short(self.task_definition)
+
+    @property
     def desired(self) -> int:
         return int(self.service.get("desiredCount", 0))
 
@@ -71,9 +78,9 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
 def desired_count(servable: Servable, live: Live | None) -> int | None:
     """The desiredCount to ask for, None where an autoscaler's is to be left."""
-    if servable.autoscaled and live is not None and live.desired > 0:
+    if servable.count_is_others and live is not None and live.desired > 0:
         return None
-    return servable.count
+    return servable.first_count
 
 
 def changes(
@@ -81,12 +88,12 @@ def changes(
 ) -> list[str]:
     """What differs between a live service and what is wanted, a line each."""
     lines = comparison.difference(live.definition, definition)
-    now = comparison.normalise_service(dict(live.service))
-    then = comparison.normalise_service(arguments)
+    now = normalise_service(dict(live.service))
+    then = normalise_service(arguments)
     if "networkConfiguration" not in arguments:  # a stand-in makes its own
         for key in ("subnets", "securityGroups", "assignPublicIp"):
             then[key] = now[key]
-    lines += [f"service.{k}: {now[k]} -> {then[k]}" for k in then if now[k] != then[k]]
+    lines += service_differences(now, then)
     count = desired_count(servable, live)
     if count is not None and count != live.desired:
         lines.append(f"service.desiredCount: {live.desired} -> {count}")
@@ -100,17 +107,19 @@ def plan(
     live: Live | None,
     *,
     settings: PredictionService,
+    images: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """What a deployment would do, for a dry run; asks nobody.
 
     image: None where it is not built yet; model: None where it is not known
-    yet or there is none; live: None where nobody was asked or nothing runs.
+    yet or there is none; images: of the components that sidecars are; live:
+    None where nobody was asked or nothing runs.
 
     Raises ServiceError as `task_definition.render` does.
     """
     source = servable.model
     where = f"service '{servable.service}' in cluster '{settings.cluster}'"
-    lines = [f"{where}: {servable.count} x {servable.cpu} CPU units, {servable.memory} MiB"]
+    lines = [f"{where}: {_size(servable)}"]
     lines.append(f"  image: {image or 'not built yet'}")
     if model is not None:
         lines.append(f"  model: {model.uri} (sha256 {model.sha256})")
@@ -119,9 +128,13 @@ def plan(
     elif source is not None:
         lines.append(f"  model: {source.uri} (sha256 {source.sha256})")
         model = Model(uri=source.uri or "", sha256=source.sha256 or "")
-    arguments = task_definition.service_arguments(servable, settings)
-    if image is not None and (model is not None or source is None):
-        definition = task_definition.render(servable, image=image, model=model, settings=settings)
+    arguments = service_arguments(servable, settings)
+    beside = [one.image for one in servable.sidecars.values() if "@" not in one.image]
+    known = image is not None and all(name in images for name in beside)
+    if image is not None and known and (model is not None or source is None):
+        definition = task_definition.render(
+            servable, image=image, model=model, settings=settings, images=images
+        )
         lines.append(f"  task definition: sha256 {comparison.sha256(definition)}")
         if live is not None:
             changed = changes(servable, definition, arguments, live)
@@ -130,6 +143,14 @@ def plan(
     if live is not None and live.good is not None:
         lines.append(f"  on failure: back to {short(live.good)}")
     return lines
+
+
+def _size(servable: Servable) -> str:
+    scaling = servable.autoscaling
+    count = f"{scaling.min} to {scaling.max}" if scaling else str(servable.count)
+    said = f"{count} x {servable.cpu} CPU units, {servable.memory} MiB"
+    strategy = servable.deployment.strategy
+    return said if strategy == "rolling" else f"{said}, {strategy.replace('_', '/')}"
 
 
 def restoring_arguments(live: Live, servable: Servable, revision: str) -> Definition:
@@ -142,6 +163,16 @@ def restoring_arguments(live: Live, servable: Servable, revision: str) -> Defini
         arguments["networkConfiguration"] = live.service["networkConfiguration"]
     arguments["loadBalancers"] = live.service.get("loadBalancers") or []
     return arguments
+
+
+def model_of(definition: Definition, service: str) -> Model | None:
+    """The model that a rendered or described definition gives the service's container."""
+    for container in definition.get("containerDefinitions") or []:
+        if container.get("name") == service:
+            told = {e.get("name"): e.get("value") for e in container.get("environment") or []}
+            uri, sha256 = told.get("MODEL_URI"), told.get("MODEL_SHA256")
+            return Model(uri=uri, sha256=sha256) if uri and sha256 else None
+    return None
 
 
 def private_addresses(tasks: Sequence[Mapping[str, Any]], revision: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Outcome = Literal["waiting", "settled", "succeeded", "failed", "superseded"]
+Outcome = Literal["waiting", "settled", "succeeded", "failed", "rolled back", "superseded"]
 
 CRASHES = 3  # tasks that ended by themselves: ECS' own smallest threshold
 _OWN_END = ("EssentialContainerExited", "TaskFailedToStart")
@@ -36,7 +36,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """settled: looks done, to be seen twice; succeeded: ECS itself says so."""
+    """settled: looks done, to be seen twice; succeeded: ECS itself says so;
+    rolled back: by ECS, whose circuit breaker or an alarm gave up on ours."""
 
     outcome: Outcome
     reason: str
@@ -55,7 +56,11 @@ def judge(
     ours = next((d for d in deployments if d.get("id") == rollout.deployment), None)
     primary = next((d for d in deployments if d.get("status") == "PRIMARY"), None)
     if ours is not None and ours.get("rolloutState") == "FAILED":
-        return Judgement(outcome="failed", reason=text(ours.get("rolloutStateReason")))
+        back = primary is not ours and rollout.before == (primary or {}).get("taskDefinition")
+        return Judgement(
+            outcome="rolled back" if back else "failed",
+            reason=text(ours.get("rolloutStateReason")),
+        )
     if primary is None:
         return Judgement(outcome="failed", reason="the service has no deployment any more")
     if ours is None or primary is not ours:
@@ -77,10 +82,12 @@ def judge(
 
 
 def judge_service_deployment(
-    rollout: Rollout, status: str, reason: str, service: Mapping[str, Any]
+    rollout: Rollout, told: Mapping[str, Any], service: Mapping[str, Any]
 ) -> Judgement:
-    """Judge by the status of our service deployment (ListServiceDeployments)."""
-    why = text(reason) or status
+    """Judge by our service deployment: from ListServiceDeployments, and, where we
+    may ask for it, with what DescribeServiceDeployments knows besides."""
+    status = text(told.get("status"))
+    why = text(told.get("statusReason")) or status
     if status == "SUCCESSFUL":
         desired, running = int(service.get("desiredCount", 0)), int(service.get("runningCount", 0))
         if desired == 0:
@@ -89,21 +96,39 @@ def judge_service_deployment(
             return Judgement(outcome="waiting", reason=f"{running} of {desired} tasks run")
         return Judgement(outcome="succeeded", reason=why)
     if status in ("ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED"):
-        return Judgement(outcome="failed", reason=f"{status}: {why}")
+        reason = "; ".join([f"{status}: {why}", *_triggers(told)])
+        return Judgement(outcome="rolled back", reason=reason)
     if status == "STOPPED":
         deployments = service.get("deployments") or []
         primary = next((d for d in deployments if d.get("status") == "PRIMARY"), None)
         if primary is not None and primary.get("id") != rollout.deployment:
             return _displaced(rollout, primary)
         return Judgement(outcome="failed", reason=f"stopped: {why}")
-    return Judgement(outcome="waiting", reason=status)
+    stage = text(told.get("lifecycleStage"))
+    return Judgement(outcome="waiting", reason=f"{status} at {stage}" if stage else status)
+
+
+def _triggers(told: Mapping[str, Any]) -> list[str]:
+    """What made ECS go back, as far as it tells."""
+    found = []
+    names = (told.get("alarms") or {}).get("triggeredAlarmNames") or []
+    if names:
+        found.append(f"alarms that went off: {', '.join(text(name) for name in names)}")
+    breaker = told.get("deploymentCircuitBreaker") or {}
+    if breaker.get("status") == "TRIGGERED":
+        found.append(
+            f"the circuit breaker counted {breaker.get('failureCount', 'some')} failed tasks "
+            f"(threshold {breaker.get('threshold', 'unknown')})"
+        )
+    reason = text((told.get("rollback") or {}).get("reason"))
+    return [*found, reason] if reason else found
 
 
 def _displaced(rollout: Rollout, primary: Mapping[str, Any]) -> Judgement:
     """Another deployment is PRIMARY: ECS went back, or somebody else deployed."""
     other = text(primary.get("taskDefinition"))
     if rollout.before is not None and other == rollout.before:
-        return Judgement(outcome="failed", reason=f"ECS went back to {short(other)}")
+        return Judgement(outcome="rolled back", reason=f"{short(other)} is deployed again")
     return Judgement(outcome="superseded", reason=f"{short(other)} is being deployed instead")
 
 

@@ -49,16 +49,17 @@ def check(
         sleep=sleep,
         reraise=True,
     )
-    answers = [retrying(_ask, test, url) for test in tests]
+    answers = [retrying(_ask, test, url, clock) for test in tests]
     return {"url": url, "requests": [*answers]}
 
 
-def _ask(test: SmokeTest, url: str) -> Json:
+def _ask(test: SmokeTest, url: str, clock: Callable[[], float]) -> Json:
     import requests
     from urllib3.exceptions import HTTPError  # what reading the body raises
 
     where = f"{test.method} {test.path}"
     sent = None if test.body is UNSET else json.dumps(test.body).encode()
+    began = clock()
     with requests.Session() as session:
         # A proxy of this machine's environment cannot reach a private address.
         session.trust_env = not _is_private(url)
@@ -76,6 +77,7 @@ def _ask(test: SmokeTest, url: str) -> Json:
                 status = response.status_code
         except (requests.RequestException, HTTPError, OSError) as error:
             raise SmokeFailure(f"{where}: no answer ({_cause(error)})") from error
+    seconds = clock() - began  # to the answer's last byte
     if len(body) > _MOST_BYTES:
         raise SmokeFailure(f"{where}: the answer is larger than {_MOST_BYTES} bytes")
     said = body.decode("utf-8", "replace")
@@ -91,11 +93,16 @@ def _ask(test: SmokeTest, url: str) -> Json:
         wrong = mismatch(test.expect, answer)
         if wrong:
             raise SmokeFailure(f"{where}: {wrong}")
+    if test.max_seconds is not None and seconds > test.max_seconds:
+        raise SmokeFailure(
+            f"{where}: answered in {seconds:.3f} s, more than the {test.max_seconds:g} s allowed"
+        )
     small = len(said) <= _SHOWN and answer is not UNSET
     return {
         "method": test.method,
         "path": test.path,
         "status": status,
+        "seconds": round(seconds, 3),
         "answer": answer if small else text(said, _SHOWN),
     }
 

@@ -1,4 +1,4 @@
-"""Task definitions and service settings, rendered from our own template. Pure.
+"""Task definitions, rendered from our own template. Pure.
 
 Never derived from the live definition: what somebody changed by hand there
 would be inherited for ever.
@@ -7,7 +7,9 @@ would be inherited for ever.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -15,21 +17,29 @@ from ci_tools.config import PredictionService
 from ci_tools.documents import Model
 from ci_tools.errors import ServiceError
 from ci_tools.serving.declaration import HealthCheck, Servable
+from ci_tools.serving.parts import Sidecar
 
 Definition = dict[str, Any]
 
 MODEL_DIRECTORY = "/opt/model"
-_PINNED = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+PINNED = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+LOG_STREAMS = "ecs"  # streams are called ecs/CONTAINER/TASK
 _VOLUME = "model"
 
 
 def render(
-    servable: Servable, *, image: str, model: Model | None, settings: PredictionService
+    servable: Servable,
+    *,
+    image: str,
+    model: Model | None,
+    settings: PredictionService,
+    images: Mapping[str, str] = MappingProxyType({}),
 ) -> Definition:
     """The arguments of `register_task_definition` for one servable.
 
     image: `repository@sha256:...`; a tag is refused.
     model: given to the container as MODEL_URI and MODEL_SHA256.
+    images: component -> `repository@sha256:...`, for sidecars that name one.
 
     A model at `file://` is for a stand-in only: its directory is mounted
     read-only from the host at MODEL_DIRECTORY and MODEL_URI names the file
@@ -39,24 +49,13 @@ def render(
     Raises ServiceError for an image without a digest, for a file:// model on
     AWS, and for settings that Fargate needs and that are missing.
     """
-    if not _PINNED.fullmatch(image):
-        raise ServiceError(
-            f"the image '{image[:300]}' of service '{servable.service}' is not named by digest",
-            "Deploy an image of images.lock.json (repository@sha256:...)",
-        )
     stand_in = settings.endpoint_url is not None
     environment = dict(servable.environment)
     container: Definition = {
         "name": servable.service,
-        "image": image,
+        "image": _pinned(image, servable.service),
         "essential": True,
-        "portMappings": [
-            {
-                "containerPort": servable.port,
-                "hostPort": servable.port,
-                "protocol": "tcp",
-            }
-        ],
+        "portMappings": [_port(servable.port)],
         "healthCheck": _health_check(servable.health_check, servable.port),
     }
     definition: Definition = {
@@ -65,8 +64,19 @@ def render(
         "networkMode": "awsvpc",
         "cpu": str(servable.cpu),
         "memory": str(servable.memory),
-        "containerDefinitions": [container],
+        "containerDefinitions": [
+            container,
+            *(
+                _sidecar(name, sidecar, images.get(sidecar.image, sidecar.image))
+                for name, sidecar in sorted(servable.sidecars.items())
+            ),
+        ],
     }
+    if servable.architecture != "x86_64":
+        definition["runtimePlatform"] = {
+            "cpuArchitecture": servable.architecture.upper(),
+            "operatingSystemFamily": "LINUX",
+        }
     if model is not None:
         uri = model.uri
         if urlsplit(uri).scheme == "file":
@@ -76,24 +86,10 @@ def render(
                 {"sourceVolume": _VOLUME, "containerPath": MODEL_DIRECTORY, "readOnly": True}
             ]
         environment |= {"MODEL_URI": uri, "MODEL_SHA256": model.sha256}
-    if environment:
-        container["environment"] = [
-            {"name": name, "value": value} for name, value in sorted(environment.items())
-        ]
-    if servable.secrets:
-        container["secrets"] = [
-            {"name": name, "valueFrom": arn} for name, arn in sorted(servable.secrets.items())
-        ]
+    container |= _given(environment, servable.secrets, servable.depends_on)
     if not stand_in:
-        container["logConfiguration"] = {
-            "logDriver": "awslogs",
-            "options": {
-                "awslogs-group": f"/ecs/{servable.service}",
-                "awslogs-create-group": "true",
-                "awslogs-region": settings.region,
-                "awslogs-stream-prefix": "ecs",
-            },
-        }
+        for one in definition["containerDefinitions"]:
+            one["logConfiguration"] = _logs(servable, settings.region)
         if settings.execution_role is None:
             raise ServiceError(
                 "the environment's service has no 'execution_role'",
@@ -106,48 +102,60 @@ def render(
     return definition
 
 
-def service_arguments(servable: Servable, settings: PredictionService) -> Definition:
-    """What `create_service` and `update_service` are both given, desiredCount apart.
-
-    ECS' circuit breaker is on, with roll-back, so that a revision that cannot
-    start is taken back even when this process is gone.
-
-    Raises ServiceError where AWS needs subnets and none are named.
-    """
-    arguments: Definition = {
-        "deploymentConfiguration": {
-            "maximumPercent": 200,
-            "minimumHealthyPercent": 100,
-            "deploymentCircuitBreaker": {"enable": True, "rollback": True},
-        },
-        "platformVersion": "LATEST",
-        "loadBalancers": [],  # said, so that one taken out of ci.yaml goes
+def _sidecar(name: str, sidecar: Sidecar, image: str) -> Definition:
+    container: Definition = {
+        "name": name,
+        "image": _pinned(image, name),
+        "essential": sidecar.essential,
+        **_given(sidecar.environment, sidecar.secrets, sidecar.depends_on),
     }
-    if settings.subnets:
-        arguments["networkConfiguration"] = {
-            "awsvpcConfiguration": {
-                "subnets": sorted(settings.subnets),
-                "securityGroups": sorted(settings.security_groups),
-                "assignPublicIp": "ENABLED" if settings.assign_public_ip else "DISABLED",
-            }
-        }
-    elif settings.endpoint_url is None:
+    if sidecar.command:
+        container["command"] = sidecar.command
+    if sidecar.port is not None:
+        container["portMappings"] = [_port(sidecar.port)]
+    if sidecar.cpu is not None:
+        container["cpu"] = sidecar.cpu
+    if sidecar.memory is not None:
+        container["memory"] = sidecar.memory
+    if sidecar.health_check:
+        container["healthCheck"] = {"command": ["CMD", *sidecar.health_check]}
+    return container
+
+
+def _given(
+    environment: Mapping[str, str], secrets: Mapping[str, str], depends_on: Mapping[str, str]
+) -> Definition:
+    """What is said of a container only where there is something to say."""
+    lists = {
+        "environment": [{"name": n, "value": v} for n, v in sorted(environment.items())],
+        "secrets": [{"name": n, "valueFrom": arn} for n, arn in sorted(secrets.items())],
+        "dependsOn": [{"containerName": n, "condition": c} for n, c in sorted(depends_on.items())],
+    }
+    return {key: value for key, value in lists.items() if value}
+
+
+def _pinned(image: str, container: str) -> str:
+    if not PINNED.fullmatch(image):
         raise ServiceError(
-            "the environment's service has no 'subnets'",
-            "Name the subnets that Fargate tasks run in, in ci.yaml",
+            f"the image '{image[:300]}' of '{container}' is not named by digest",
+            "Deploy an image of images.lock.json (repository@sha256:...)",
         )
-    target_group = settings.target_groups.get(servable.service)
-    if target_group:
-        arguments["loadBalancers"] = [
-            {
-                "targetGroupArn": target_group,
-                "containerName": servable.service,
-                "containerPort": servable.port,
-            }
-        ]
-        # A load balancer's verdict counts from the first second otherwise.
-        arguments["healthCheckGracePeriodSeconds"] = servable.health_check.start_period
-    return arguments
+    return image
+
+
+def _port(port: int) -> Definition:
+    return {"containerPort": port, "hostPort": port, "protocol": "tcp"}
+
+
+def _logs(servable: Servable, region: str) -> Definition:
+    options = {
+        "awslogs-group": servable.log_group,
+        "awslogs-region": region,
+        "awslogs-stream-prefix": LOG_STREAMS,
+    }
+    if servable.logs.create:
+        options["awslogs-create-group"] = "true"
+    return {"logDriver": "awslogs", "options": options}
 
 
 def _health_check(check: HealthCheck, port: int) -> Definition:

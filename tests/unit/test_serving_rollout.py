@@ -45,8 +45,8 @@ CRASH = {"stopCode": "EssentialContainerExited"}
         (service(deployment(2, runningCount=1)), "waiting"),
         (service(deployment(2, runningCount=0)), "waiting"),
         # Rolled back, and stable: a waiter for "services stable" would be content.
-        (service(deployment(1)), "failed"),
-        (service(deployment(1), deployment(2, **ACTIVE, **FAILED, runningCount=0)), "failed"),
+        (service(deployment(1)), "rolled back"),
+        (service(deployment(1), deployment(2, **ACTIVE, **FAILED, runningCount=0)), "rolled back"),
         (service(deployment(2, **FAILED)), "failed"),
         # Somebody else deployed; ours is gone or on its way out.
         (service(deployment(3)), "superseded"),
@@ -84,13 +84,13 @@ def test_tasks_that_keep_dying_after_completion_are_a_failure() -> None:
         ("ROLLBACK_REQUESTED", "waiting"),
         ("ROLLBACK_IN_PROGRESS", "waiting"),
         ("SUCCESSFUL", "succeeded"),
-        ("ROLLBACK_SUCCESSFUL", "failed"),
-        ("ROLLBACK_FAILED", "failed"),
+        ("ROLLBACK_SUCCESSFUL", "rolled back"),
+        ("ROLLBACK_FAILED", "rolled back"),
         ("STOPPED", "failed"),
     ],
 )
 def test_statuses_of_the_service_deployment(status: str, outcome: str) -> None:
-    found = judge_service_deployment(OURS, status, "", service(deployment(2)))
+    found = judge_service_deployment(OURS, {"status": status}, service(deployment(2)))
     assert found.outcome == outcome
 
 
@@ -99,20 +99,41 @@ def test_every_status_that_aws_knows_is_judged() -> None:
 
     model = botocore.session.get_session().get_service_model("ecs")
     for status in model.shape_for("ServiceDeploymentStatus").enum:
-        outcome = judge_service_deployment(OURS, status, "", service(deployment(2))).outcome
+        outcome = judge_service_deployment(OURS, {"status": status}, service(deployment(2))).outcome
         assert (outcome == "succeeded") == (status == "SUCCESSFUL")
 
 
 def test_a_stopped_service_deployment_may_be_superseded() -> None:
     assert (
-        judge_service_deployment(OURS, "STOPPED", "", service(deployment(3))).outcome
+        judge_service_deployment(OURS, {"status": "STOPPED"}, service(deployment(3))).outcome
         == "superseded"
     )
 
 
+def test_what_made_ecs_go_back_is_told() -> None:
+    told = {
+        "status": "ROLLBACK_SUCCESSFUL",
+        "statusReason": "Service deployment rolled back.",
+        "alarms": {"status": "TRIGGERED", "triggeredAlarmNames": ["errors-5xx"]},
+        "deploymentCircuitBreaker": {"status": "TRIGGERED", "failureCount": 3, "threshold": 3},
+    }
+    reason = judge_service_deployment(OURS, told, service(deployment(1))).reason
+    assert "alarms that went off: errors-5xx" in reason
+    assert "the circuit breaker counted 3 failed tasks (threshold 3)" in reason
+    quiet = {**told, "alarms": {"status": "MONITORING"}, "deploymentCircuitBreaker": {}}
+    reason = judge_service_deployment(OURS, quiet, service(deployment(1))).reason
+    assert reason == "ROLLBACK_SUCCESSFUL: Service deployment rolled back."
+
+
+def test_the_stage_of_a_deployment_that_moves_traffic_is_told() -> None:
+    told = {"status": "IN_PROGRESS", "lifecycleStage": "BAKE_TIME"}
+    found = judge_service_deployment(OURS, told, service(deployment(2)))
+    assert (found.outcome, found.reason) == ("waiting", "IN_PROGRESS at BAKE_TIME")
+
+
 def test_a_successful_deployment_of_no_tasks_is_not_one() -> None:
     described = service(deployment(2, runningCount=0), desired=0)
-    assert judge_service_deployment(OURS, "SUCCESSFUL", "", described).outcome == "failed"
+    assert judge_service_deployment(OURS, {"status": "SUCCESSFUL"}, described).outcome == "failed"
 
 
 def test_why_tasks_stopped_is_told_once_each() -> None:

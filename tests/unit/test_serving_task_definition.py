@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from ci_tools.config import PredictionService
 from ci_tools.documents import Model
 from ci_tools.errors import ServiceError
-from ci_tools.serving.comparison import difference, normalise, normalise_service, sha256
+from ci_tools.serving.comparison import difference, normalise, sha256
 from ci_tools.serving.declaration import HealthCheck, Servable
 from ci_tools.serving.live import Live, plan
-from ci_tools.serving.task_definition import MODEL_DIRECTORY, render, service_arguments
+from ci_tools.serving.service_comparison import normalise_service
+from ci_tools.serving.service_settings import service_arguments
+from ci_tools.serving.task_definition import MODEL_DIRECTORY, render
 
 DIGEST = "sha256:" + "a" * 64
 IMAGE = f"registry.example/iris@{DIGEST}"

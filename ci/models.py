@@ -1,0 +1,66 @@
+"""The model that a servable serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ci import train as training
+from ci.workspace import Workspace
+from ci_tools import storage
+from ci_tools.documents import Model, Training
+from ci_tools.errors import MissingInputError, ServiceError
+from ci_tools.serving.declaration import Servable
+
+
+def of(workspace: Workspace, servable: Servable) -> Model | None:
+    """The model a servable serves: the file it names, or what a pipeline's run made.
+
+    Raises MissingInputError when that run has not been, failed, or made no such
+    artifact.
+    """
+    source = servable.model
+    if source is None:
+        return None
+    if source.uri and source.sha256:
+        return Model(uri=source.uri, sha256=source.sha256)
+    done = workspace.read(training.FILE, Training, made_by="train")
+    again = f"Run 'python -m ci train {source.pipeline}'"
+    runs = [run for run in done.runs if run.pipeline == source.pipeline]
+    if not runs or runs[-1].state != "SUCCEEDED" or runs[-1].unmet:
+        raise MissingInputError(
+            f"'{servable.service}' serves the model of '{source.pipeline}', "
+            "which has no successful run",
+            again,
+        )
+    artifact = runs[-1].artifacts.get(source.artifact or "")
+    if artifact is None or artifact.sha256 is None:
+        raise MissingInputError(
+            f"the run of '{source.pipeline}' made no artifact '{source.artifact}' "
+            "whose hash is known",
+            "Mend 'model' in servable.yaml, or the pipeline's outputs",
+        )
+    return _settled(workspace, Model(uri=artifact.uri, sha256=artifact.sha256))
+
+
+def _settled(workspace: Workspace, model: Model) -> Model:
+    """A model at an address that follows from its content.
+
+    A run's own directory is new with every run, and would make an equal model
+    look like a change of the service. Only files of this machine are moved.
+    """
+    parts = urlsplit(model.uri)
+    if parts.scheme != "file":
+        return model
+    source = Path(unquote(parts.path))
+    settled = workspace.home / "models" / model.sha256 / source.name
+    if not settled.exists() and not workspace.dry_run:
+        try:
+            content = source.read_bytes()
+        except OSError as error:
+            raise ServiceError(
+                f"the model {source} cannot be read ({error.strerror})",
+                "Run 'python -m ci train' again",
+            ) from error
+        storage.write_bytes(settled, content)
+    return Model(uri=settled.as_uri(), sha256=model.sha256)
