@@ -14,7 +14,13 @@ from ci_tools.documents.deployment import Deployed, FailedService, Model, Revisi
 from ci_tools.documents.images import FailedImage, Ingredients, Lock, LockedImage, Verdict
 from ci_tools.documents.pipelines import Compiled, CompiledPipeline, Pins, Upload, Uploads
 from ci_tools.documents.plan import Plan, PlannedComponent
-from ci_tools.documents.promotion import Journal, JournalStep, PromotedPipeline, Promotion
+from ci_tools.documents.promotion import (
+    Action,
+    Journal,
+    JournalStep,
+    PromotedPipeline,
+    Promotion,
+)
 from ci_tools.documents.release import (
     Release,
     ReleasedImage,
@@ -36,6 +42,7 @@ from ci_tools.documents.training import Artifact, Run, Training
 
 __all__ = [
     "SCHEMA",
+    "Action",
     "Artifact",
     "Compiled",
     "CompiledPipeline",

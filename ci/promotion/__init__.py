@@ -1,0 +1,10 @@
+"""The parts of `promote` and `rollback` that touch the world.
+
+target    an environment, and where releases for it come from
+facts     what the gate asks for
+steps     forward: images, release, pipelines, services, record
+ways      back, from what the journal says alone
+services  the prediction services as steps need them
+plan      what would be done
+promoted  what an environment runs
+"""

@@ -1,0 +1,383 @@
+"""The steps of a promotion, in an order in which nothing is seen before it is whole.
+
+Images lie in the registry by digest and a release by its name, where nothing that runs
+looks for them. A pipeline's version is run by nobody until somebody asks for it. The
+services are the first that anybody sees, and the record is what makes it happened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ci.promotion.services import Services
+from ci.promotion.target import Target, repository_in
+from ci_tools import git, kubeflow, storage
+from ci_tools.documents import (
+    Journal,
+    JournalStep,
+    Json,
+    Model,
+    PromotedPipeline,
+    Promotion,
+    Release,
+    Revision,
+)
+from ci_tools.errors import PromotionUnderWayError, RegistryError
+from ci_tools.images import copy_set
+from ci_tools.images.copy_set import Event
+from ci_tools.kubeflow import branches, ir, names, relocate, wanted
+from ci_tools.kubeflow.branches import Mark
+from ci_tools.promotion.engine import Step
+from ci_tools.release import store
+from ci_tools.release.bucket import Bucket
+from ci_tools.release.bundle import Bundle
+from ci_tools.serving import declaration, revisions
+from ci_tools.serving.declaration import Servable
+
+Told = Callable[[str], None]
+
+
+@dataclass
+class Images:
+    """Every image by digest, with all that is attached to it.
+
+    fresh: also what was attached since to images that are there; a roll-back asks the
+    registry that they came from nothing.
+    """
+
+    target: Target
+    release: Release
+    told: Told
+    fresh: bool = True
+    kind: str = "images"
+    name: str = "images"
+
+    def look(self) -> Json:
+        return {}
+
+    def do(self) -> Json:
+        total = {"moved": 0, "bytes": 0, "mounted": 0, "manifests": 0, "skipped": 0}
+        for host, several in by_host(self.target, self.release, only_missing=not self.fresh):
+            done = copy_set.copy_all(
+                several,
+                self.target.registry_of(host),
+                self.target.registry,
+                tags={one.digest: [self.release.name] for one in several},
+                on_event=self._event,
+            )
+            for key in total:
+                total[key] += getattr(done, key)
+        self.told(
+            f"images: {len(self.release.images)} there, {total['moved']} blobs moved "
+            f"({total['bytes'] / 1e6:.1f} MB), {total['mounted']} mounted"
+        )
+        return dict(total)
+
+    def _event(self, event: Event) -> None:
+        if event.what in ("manifest", "attached", "left"):
+            self.told(f"{event.repository}: {event.what} {event.digest[:19]} {event.name}".rstrip())
+
+
+@dataclass
+class Kept:
+    """The release itself, with its signatures, in the environment's own registry."""
+
+    target: Target
+    bundle: Bundle
+    told: Told
+    kind: str = "release"
+    name: str = "release"
+
+    def look(self) -> Json:
+        return {}
+
+    def do(self) -> Json:
+        digest = store.publish(self.target.registry, self.target.releases, self.bundle)
+        bucket = self.target.workspace.environment.releases
+        if bucket is not None:
+            Bucket(bucket).publish(self.bundle)
+        self.told(f"release: {self.target.registry.host}/{self.target.releases}@{digest}")
+        return {"digest": digest}
+
+
+@dataclass
+class Pipelines:
+    """A version of each pipeline, with the images' names of this environment."""
+
+    target: Target
+    bundle: Bundle
+    told: Told
+    kind: str = "pipelines"
+    name: str = "pipelines"
+
+    def look(self) -> Json:
+        """Pipeline -> its id and the versions that are this very one, before."""
+        asked = asked_for(self.target, self.bundle)
+        inventory = self.target.kubeflow.inventory() if asked else None
+        known = {one.name: one for one in inventory.pipelines()} if inventory else {}
+        before: Json = {}
+        for one in asked:
+            held = known.get(one.name)
+            ending = names.ending(one.sha256)
+            versions = inventory.versions(held.pipeline_id, ending) if inventory and held else []
+            before[one.name] = {
+                "pipeline_id": held.pipeline_id if held else "",
+                "versions": [it.version_id for it in versions],
+                "ending": ending,
+            }
+        return before
+
+    def do(self) -> Json:
+        asked = asked_for(self.target, self.bundle)
+        done = self.target.kubeflow.upload_all(asked) if asked else []
+        found = {}
+        for name, one in zip(self.bundle.release.pipelines, done, strict=True):
+            self.told(f"{name}: {'uploaded' if one.created else 'there'} as {one.version}")
+            found[name] = PromotedPipeline(
+                pipeline=one.pipeline,
+                pipeline_id=one.pipeline_id,
+                version=one.version,
+                version_id=one.version_id,
+                sha256=one.sha256,
+            )
+        return {name: msgspec.to_builtins(one) for name, one in found.items()}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Satisfies `services.Wanted`. text: the declaration."""
+
+    component: str
+    servable: Servable
+    text: str
+    image: str
+    model: Model | None
+    images: Mapping[str, str]
+
+
+@dataclass
+class Service:
+    """One service, verified.
+
+    declared: the declaration of what it ran before, as far as it is known: what going
+    back is proven with.
+    """
+
+    wanted: Wanted
+    services: Services
+    tags: Mapping[str, str]
+    told: Told
+    declared: str = ""
+    kind: str = "service"
+
+    @property
+    def name(self) -> str:
+        return f"service {self.wanted.component}"
+
+    def look(self) -> Json:
+        now = self.services.now(self.wanted.servable.service)
+        return {
+            "service": self.wanted.servable.service,
+            "declaration": self.declared or self.wanted.text,
+            "task_definition": now.task_definition if now else "",
+            "desired": now.desired if now else 0,
+            "ours": self.services.sha256(self.wanted),
+        }
+
+    def do(self) -> Json:
+        found = self.services.deploy(self.wanted, self.tags, self.told)
+        made: Json = msgspec.to_builtins(found)
+        return made
+
+
+@dataclass
+class Record:
+    """What makes the promotion happened."""
+
+    target: Target
+    journal: Journal
+    images: Mapping[str, str]
+    now: Callable[[], str]
+    told: Told
+    kind: str = "record"
+    name: str = "record"
+
+    def look(self) -> Json:
+        return {}
+
+    def do(self) -> Json:
+        """Raises PromotionUnderWayError where somebody else's record came between."""
+        head = self.target.records.head()
+        if head is not None and head.record.id == self.journal.id:
+            return {"digest": head.digest}
+        if (head.digest if head else "") != self.journal.previous:
+            raise PromotionUnderWayError(
+                f"another promotion to '{self.target.name}' was recorded meanwhile",
+                "See 'python -m ci releases history'",
+            )
+        record = recorded(self.journal, "done", self.now(), images=self.images)
+        kept = self.target.records.put(record)
+        self.told(f"record: {self.target.registry.host}/{self.target.repository}@{kept.digest}")
+        return {"digest": kept.digest}
+
+
+def steps_of(
+    target: Target,
+    bundle: Bundle,
+    journal: Journal,
+    *,
+    declared: Mapping[str, str],
+    now: Callable[[], str],
+    told: Told,
+) -> list[Step]:
+    """All steps, in order. declared: component -> declaration of what runs now."""
+    release = bundle.release
+    tags = revisions.tags(
+        commit=release.source.commit, release=release.name, build=os.environ.get("BUILD_URL")
+    )
+    steps: list[Step] = [
+        Images(target, release, told, fresh=journal.action == "promote"),
+        Kept(target, bundle, told),
+        Pipelines(target, bundle, told),
+    ]
+    steps += [
+        Service(one, target.services, tags, told, declared.get(one.component, ""))
+        for one in servables(target, bundle)
+    ]
+    steps.append(Record(target, journal, target.images(release), now, told))
+    return steps
+
+
+def pending(release: Release) -> list[JournalStep]:
+    """The entries of these steps in a new journal."""
+    entries = [
+        JournalStep(kind="images", name="images"),
+        JournalStep(kind="release", name="release"),
+        JournalStep(kind="pipelines", name="pipelines"),
+    ]
+    entries += [
+        JournalStep(kind="service", name=f"service {name}") for name in sorted(release.servables)
+    ]
+    return [*entries, JournalStep(kind="record", name="record")]
+
+
+def recorded(
+    journal: Journal,
+    outcome: str,
+    ended: str,
+    *,
+    images: Mapping[str, str] | None = None,
+    standing: str = "",
+) -> Promotion:
+    """The record of a promotion, as its journal tells it."""
+    results = {step.kind: step.result for step in journal.steps}
+    services = {
+        step.name.removeprefix("service "): msgspec.convert(step.result, Revision)
+        for step in journal.steps
+        if step.kind == "service" and step.result
+    }
+    return msgspec.convert(
+        {
+            "id": journal.id,
+            "action": journal.action,
+            "outcome": outcome,
+            "environment": journal.environment,
+            "project": journal.project,
+            "release": journal.release,
+            "bundle": results.get("release", {}).get("digest", ""),
+            "commit": journal.commit,
+            "by": journal.by,
+            "approvals": journal.approvals,
+            "began": journal.began,
+            "ended": ended,
+            "build": git.without_credentials(os.environ.get("BUILD_URL", "")),
+            "previous": journal.previous,
+            "standing": standing,
+            "images": dict(images or {}),
+            "pipelines": results.get("pipelines", {}) if outcome == "done" else {},
+            "services": msgspec.to_builtins(services) if outcome == "done" else {},
+            "steps": [f"{s.name}: {s.note or s.state}" for s in journal.steps],
+            "reason": journal.reason,
+        },
+        Promotion,
+    )
+
+
+def by_host(
+    target: Target, release: Release, *, only_missing: bool = False
+) -> list[tuple[str, list[copy_set.Wanted]]]:
+    """What is to be copied, by the registry that it is in."""
+    found: dict[str, list[copy_set.Wanted]] = {}
+    for name, image in sorted(release.images.items()):
+        host, path = repository_in(image.reference)
+        repository = target.workspace.repository_of(name)
+        if (host, path) == (target.registry.host, repository):
+            if target.registry.digest(repository, image.digest) is None:
+                raise RegistryError(f"{image.reference} is gone", "Build and release it again")
+            continue
+        if only_missing and target.registry.digest(repository, image.digest) == image.digest:
+            continue
+        found.setdefault(host, []).append(copy_set.Wanted(path, repository, image.digest))
+    return sorted(found.items())
+
+
+def asked_for(target: Target, bundle: Bundle) -> list[kubeflow.Wanted]:
+    """What is to be uploaded, in the order of the release; the files are written below the
+    build directory. Raises UnpinnedImageError, MissingInputError, WriteError."""
+    release, workspace = bundle.release, target.workspace
+    moves = target.moves(release)
+    asked = []
+    for name, pipeline in release.pipelines.items():
+        text = bundle.files[pipeline.file].decode("utf-8")
+        allowed = set(pipeline.images) - set(moves)
+        moved = relocate.relocate(text, moves, allowed, name=pipeline.file)
+        parsed = ir.parse(moved, pipeline.file)
+        sha256 = ir.canonical_sha256(parsed)
+        path = workspace.build / "promote" / target.name / pipeline.file
+        storage.write_bytes(path, moved.encode())
+        mark = Mark(
+            project=release.project, origin=branches.place(release.repository), pipeline=name
+        )
+        build = git.without_credentials(os.environ.get("BUILD_URL", ""))
+        asked.append(
+            kubeflow.Wanted(
+                name=branches.name_of(mark),
+                ir_path=Path(path),
+                sha256=sha256,
+                version=kubeflow.version_name(release.source, sha256),
+                description=wanted.described(
+                    ir.description(parsed), release.source, sha256, lock=release.lock, build=build
+                ),
+                display_name=wanted.display_name_of(release.source),
+                tags=wanted.tags_of(
+                    release.project, release.source, sha256, lock=release.lock, build=build,
+                    marks={"release": release.name},
+                ),
+                mark=mark,
+            )
+        )  # fmt: skip
+    return asked
+
+
+def servables(target: Target, bundle: Bundle) -> list[Wanted]:
+    """The servables of a release as this environment has them, sorted by component.
+
+    Raises ConfigError for a declaration that does not hold here.
+    """
+    release, images = bundle.release, target.images(bundle.release)
+    found = []
+    for component, one in sorted(release.servables.items()):
+        content = bundle.files[one.file]
+        servable = declaration.of(content, target.name, name=one.file)
+        model = one.model
+        own = servable.model
+        if model is None and own is not None and own.uri and own.sha256:
+            model = Model(uri=own.uri, sha256=own.sha256)
+        text = content.decode("utf-8", "replace")
+        found.append(Wanted(component, servable, text, images[component], model, images))
+    return found
