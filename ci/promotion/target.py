@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property
 from pathlib import Path
 
@@ -78,17 +79,7 @@ class Target:
         after = self.workspace.config.environment(self.name).promotion.after
         if after is None or after == self.name:
             return None
-        before = self.workspace
-        return Target(
-            Workspace(
-                repository=before.repository,
-                build=before.build,
-                environment_name=after,
-                home=before.home,
-                dry_run=before.dry_run,
-                console=before.console,
-            )
-        )
+        return Target(dataclasses.replace(self.workspace, environment_name=after))
 
     def find(self, what: str) -> Bundle:
         """A release by name, commit, digest or path: where it comes from, or here.
