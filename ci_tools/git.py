@@ -180,7 +180,10 @@ def branch_of(repository: Path, commit: str, patterns: Sequence[str]) -> str:
 
 
 def _is_there(repository: Path, commit: str) -> bool:
-    return _git(repository, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+    name = f"{commit}^{{commit}}"
+    return (
+        _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", name) is not None
+    )
 
 
 def _no_heads(why: str) -> ToolError:

@@ -11,6 +11,7 @@ from ci_tools.documents import Model, Revision
 from ci_tools.serving import aws, comparison
 from ci_tools.serving.cluster import Cluster
 from ci_tools.serving.declaration import Servable
+from ci_tools.serving.ecs import PredictionServices
 from ci_tools.serving.service_settings import service_arguments
 from ci_tools.serving.task_definition import render
 
@@ -84,9 +85,16 @@ class _Now:
 class EcsServices:
     """Satisfies `Services`."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._settings = workspace.service_settings()
-        self._services = deploying.prediction_services(workspace)
+    def __init__(self, services: PredictionServices, cluster: Cluster) -> None:
+        self._settings = services.settings
+        self._services, self._cluster = services, cluster
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> EcsServices:
+        """Those of an environment. Raises ConfigError where it has none."""
+        settings = workspace.service_settings()
+        cluster = Cluster(settings, None, aws.Clients(settings))
+        return cls(deploying.prediction_services(workspace), cluster)
 
     def now(self, service: str) -> Now | None:
         live = self._services.current(service)
@@ -126,6 +134,4 @@ class EcsServices:
 
     def stop(self, service: str, task_definition: str | None) -> None:
         order = {"taskDefinition": task_definition} if task_definition else {}
-        Cluster(self._settings, None, aws.Clients(self._settings)).update(
-            service, {**order, "desiredCount": 0}
-        )
+        self._cluster.update(service, {**order, "desiredCount": 0})

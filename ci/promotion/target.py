@@ -71,7 +71,7 @@ class Target:
 
     @cached_property
     def services(self) -> Services:
-        return EcsServices(self.workspace)
+        return EcsServices.of(self.workspace)
 
     @cached_property
     def source(self) -> Target | None:
