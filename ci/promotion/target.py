@@ -16,6 +16,7 @@ from ci_tools.documents import Release
 from ci_tools.errors import ConfigError, ReleaseNotFoundError
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import Kubeflow
+from ci_tools.promotion import lease
 from ci_tools.promotion.journal import Journals
 from ci_tools.promotion.lease import Lease
 from ci_tools.promotion.records import REPOSITORY, Records
@@ -63,7 +64,7 @@ class Target:
 
     @cached_property
     def lease(self) -> Lease:
-        return Lease(self.registry, self.repository, self.name, self.directory)
+        return Lease(self.registry, self.repository, self.name, self.directory, timing=lease.TIMING)
 
     @cached_property
     def kubeflow(self) -> Kubeflow:

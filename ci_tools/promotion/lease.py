@@ -47,7 +47,7 @@ class Timing(NamedTuple):
 
     ttl: float = 180.0
     beat: float = 20.0
-    settle: float = 2.0
+    settle: float = 0.3
     look: float = 5.0
 
 

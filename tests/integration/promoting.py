@@ -146,7 +146,6 @@ def fakes(folder: Path, act: Callable[[str], None] = lambda _: None) -> None:
     live.judged = scanned  # type: ignore[assignment]
     Target.services = FileServices(folder / "services.json", act)  # type: ignore[assignment]
     lease.TIMING = lease.Timing(settle=0.0, look=0.05)
-    lease.Lease.timing = lease.TIMING
 
 
 def deadly(at: int) -> Callable[[str], None]:

@@ -317,7 +317,6 @@ def world(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
     monkeypatch.setattr(live, "judged", live.judged)
     monkeypatch.setattr(Target, "services", Target.__dict__["services"])
     monkeypatch.setattr(lease, "TIMING", lease.TIMING)
-    monkeypatch.setattr(lease.Lease, "timing", lease.Lease.timing)
     monkeypatch.setenv("BUILD_USER_ID", "eve")
     return parts.world(tmp_path)
 
@@ -594,9 +593,18 @@ def everywhere(parts: Parts, tmp_path: Path, then: str) -> Iterator[tuple[int, W
     pytest.fail("it never came to its end")
 
 
+def contents(seen: dict[str, Any]) -> dict[str, Any]:
+    """With services by what they run, and not by the revision's number."""
+    services = {
+        name: (arn.partition("#")[2], desired) for name, (arn, desired) in seen["services"].items()
+    }
+    return {**seen, "services": services}
+
+
 def test_killed_at_every_action_and_run_again(parts: Parts, world: World, tmp_path: Path) -> None:
     for number, one, _, after in everywhere(parts, tmp_path, "promote"):
-        assert one.seen() == after, number
+        # A revision that was registered and never used stays; what serves is the same.
+        assert contents(one.seen()) == contents(after), number
 
 
 def test_killed_at_every_action_and_undone(parts: Parts, world: World, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_release_serves_from_the_other_registry_and_one_that_dies_is_taken_bac
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "judged", promoting.scanned)
-    monkeypatch.setattr(lease.Lease, "timing", lease.Timing(settle=0.0))
+    monkeypatch.setattr(lease, "TIMING", lease.Timing(settle=0.0))
     pen, clone, origin = Pen(), tmp_path / "clone", tmp_path / "origin.git"
 
     def git(*arguments: str) -> str:
