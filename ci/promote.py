@@ -323,7 +323,7 @@ def _refused(release: str, environment: str, refusals: Sequence[str]) -> Promoti
     return PromotionRefusedError(
         f"{release} may not go to '{environment}', where nothing was touched:"
         f"{gate.sentence(refusals)}",
-        "\nMend each of these, or promote another release",
+        "Mend each of these, or promote another release",
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ci import history, promote
+from ci import history, live, promote
 from ci.promotion import plan as planning
 from ci.promotion import promoted
 from ci_tools import documents as d
@@ -310,7 +310,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
 @pytest.fixture
 def world(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     # What `promoting.fakes` replaces is put back.
-    from ci import live
     from ci.promotion.target import Target
     from ci_tools.promotion import lease
 
@@ -356,6 +355,10 @@ def test_the_same_bytes_and_all_that_is_attached_go_to_production(
     running = promoted.release(world.fresh())
     assert running is not None
     assert {i.reference for i in running.images.values()} == set(done.images.values())
+    assert live.would(world.fresh()) == [
+        f"{component}: would hold {reference} against the newest database"
+        for component, reference in sorted(done.images.items())
+    ]
 
 
 @pytest.mark.parametrize("how", ["name", "commit", "digest", "path"])
@@ -615,16 +618,18 @@ def test_killed_at_every_action_and_undone(parts: Parts, world: World, tmp_path:
 
 
 def test_killed_while_undoing(parts: Parts, world: World, tmp_path: Path) -> None:
-    for number in range(1, 100):
+    failed = 16  # an action before the one at which the service fails
+    for number in range(failed, 100):
         one = parts.world(tmp_path)
         assert parts.driver(one, "promote", name(parts, "a")) == 0
         before = one.seen()
         (one.folder / "unhealthy").touch()
-        code = parts.driver(one, "promote", name(parts, "b"), kill=number + 30)
+        code = parts.driver(one, "promote", name(parts, "b"), kill=number)
         (one.folder / "unhealthy").unlink()
         if code == PromotionUndoneError.exit_code:
-            assert number > 1
+            assert number > failed + 10
             return
+        assert code == promoting.KILLED, parts.driver.errors.read_text()
         assert parts.driver(one, "undo") == 0, parts.driver.errors.read_text()
         assert one.seen() == before, number
     pytest.fail("it never came to its end")
