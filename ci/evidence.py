@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from importlib import metadata
@@ -118,20 +118,21 @@ def _sboms_of(
         parts = [("", image.config, image.digest)]
     found = {}
     for each, config, digest in parts:
-        content = _here(workspace.build / place_of(name, each), config)
+        ids = (config, digest)  # the engine's containerd store calls an image by its manifest
+        content = _here(workspace.build / place_of(name, each), ids)
         if content is None:
             kept = records.newest(registry, repository, digest)
-            if kept is not None and kept.record.image == config:
+            if kept is not None and kept.record.image in ids:
                 content = kept.sbom()
         if content is not None:
             found[each] = Sbom(digest, content)
     return found
 
 
-def _here(folder: Path, config: str) -> bytes | None:
+def _here(folder: Path, ids: Collection[str]) -> bytes | None:
     """The SBOM of this very image that a scan left on this machine."""
     record, path = findings.read(folder / findings.RECORD), folder / findings.SBOM
-    if record is None or record.image != config or not path.is_file():
+    if record is None or record.image not in ids or not path.is_file():
         return None
     return _content(path, "build")
 

@@ -58,6 +58,18 @@ def publish(workspace: Workspace, bundle: Bundle, sboms: Sboms, *, send: bool = 
     return bundle
 
 
+def dry_run(workspace: Workspace) -> list[str]:
+    """Where a release would be published, and who would sign it. Asks nobody."""
+    environment = workspace.environment
+    places = [f"{workspace.registry.host}/{repository_of(workspace)}", environment.releases]
+    keys = environment.signing
+    by = (keys.key or f"the key that {keys.key_env} names") if keys else "nobody"
+    return [
+        f"  published in: {', '.join(place for place in places if place)}",
+        f"  signed by: {by}",
+    ]
+
+
 def attest_images(registry: Registry, release: Release, sboms: Sboms, signer: Signer) -> None:
     """Say beside each image what it was built from, and what is in it, unless our key did so
     before. Raises RegistryError, CredentialsError and what signing raises."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from ci import build as building
 from ci import compile as compiling
 from ci import deploy as deploying
@@ -52,7 +54,8 @@ def release(workspace: Workspace, *, publish: bool = True, strict: bool = False)
     publishing raise.
     """
     # Should this fail, nobody must find what an earlier build released.
-    (workspace.build / FILE).unlink(missing_ok=True)
+    for old in (FILE, f"{DIRECTORY}/{bundles.CONTENT}"):
+        (workspace.build / old).unlink(missing_ok=True)
     lock = workspace.read(building.FILE, Lock, made_by="build")
     if lock.failed:
         raise ReleaseError(
@@ -111,6 +114,7 @@ def dry_run(workspace: Workspace) -> list[str]:
     }
     lines = [f"would release {workspace.project} at commit {source.commit or '(none)'}"]
     lines += [f"  {kind}: {', '.join(sorted(names)) or 'none'}" for kind, names in parts.items()]
+    lines += publishing.dry_run(workspace)
     if source.dirty:
         lines.append("  not to be promoted: the work tree has changes that are in no commit")
     return lines
@@ -175,7 +179,11 @@ def assemble(
             version_id=version.version_id if version else None,
         )
     versions = {version.version_id for version in uploads.pipelines.values()} if uploads else set()
-    current = [run for run in (runs.runs if runs else []) if run.version_id in versions]
+    current = [
+        msgspec.structs.replace(run, log="")  # a file of this machine, which nobody else has
+        for run in (runs.runs if runs else [])
+        if run.version_id in versions
+    ]
     servables = _servables(lock, deployed.services if deployed else {}, declared)
     return Release(
         name="",

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ci import publishing
+from ci.view import printable
 from ci.workspace import Workspace
 from ci_tools.documents import Release
 from ci_tools.documents.base import Document
@@ -77,7 +78,8 @@ def list_lines(listing: Listing) -> list[str]:
         lines.append(f"{one.name}  {commit if not one.damaged else one.damaged}")
         if one.problems:
             lines.append(f"  not to be promoted: {'; '.join(one.problems)}")
-    return lines or [f"no release in {listing.repository}"]
+    # Whoever may push there wrote some of it.
+    return [printable(line) for line in lines] or [f"no release in {listing.repository}"]
 
 
 def find(workspace: Workspace, what: str) -> Bundle:
@@ -126,7 +128,7 @@ def show_lines(release: Release) -> list[str]:
         for run in release.runs
     ]
     lines += [f"  not to be promoted: {problem}" for problem in release.problems]
-    return [line.rstrip() for line in lines]
+    return [printable(line.rstrip()) for line in lines]
 
 
 def verify(

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from ci.console import Console
 from ci_tools import config as configuration
 from ci_tools import git, local, storage
@@ -143,9 +145,9 @@ class Workspace:
                     for servable in self.servables.values()
                 }
                 embedded = local.environment(local.up(self.home), services)
-        return Environment(
+        return msgspec.structs.replace(
+            declared,
             registry=declared.registry or embedded.registry,
-            kubeflow=declared.kubeflow,
             service=declared.service or embedded.service,
             allow_incomplete_scan=True,
         )

@@ -3,7 +3,7 @@
 # the Python environment. Idempotent; what is there is used and skipped.
 #
 #   scripts/bootstrap.sh            what the product needs
-#   scripts/bootstrap.sh --tests    and what only its tests need (skopeo, busybox, ssh)
+#   scripts/bootstrap.sh --tests    and what only its tests need (skopeo, cosign, busybox, ssh)
 #
 # As root on Debian 12 or later it installs what is missing. Elsewhere it says, in one
 # sentence, what to install.
@@ -218,6 +218,8 @@ debian_tool docker-registry docker-registry
 debian_tool mmdebstrap mmdebstrap
 if [ "$tests" = yes ]; then
     debian_tool skopeo skopeo
+    have cosign || ! on_debian_as_root || add_trixie # Debian 12 has none
+    debian_tool cosign cosign
     debian_tool busybox busybox-static
     debian_tool ssh-agent openssh-client
 fi

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
 from ci_tools.errors import CredentialsError, RegistryError
 from ci_tools.images.direct import Answer
 from ci_tools.images.registry import Registry
@@ -33,3 +35,15 @@ def judged(registry: Registry, answer: Answer, path: str) -> Answer:
             again=transient(why),
         )
     return answer
+
+
+def next_page(path: str, answer: Answer) -> str:
+    """Where a list goes on that began at `path`, "" where it ends (RFC 8288)."""
+    link = answer.headers.get("Link", "")
+    if not link:
+        return ""
+    from requests.utils import parse_header_links
+
+    following = (one for one in parse_header_links(link) if one.get("rel") == "next")
+    url = next(following, {}).get("url", "")
+    return urljoin(path, url) if url else ""

@@ -15,7 +15,7 @@ Manifests with Subject", "Referrers Tag Schema".
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from ci_tools.errors import RegistryError
 from ci_tools.images import artifacts, bounded, manifests, referrers_tag, upload
@@ -235,19 +235,8 @@ def _from_api(
             )
         registry.lists_referrers = True
         found += listed
-        path = _next(path, answer.headers.get("Link", ""))
+        path = bounded.next_page(path, answer)
     return found
-
-
-def _next(path: str, link: str) -> str:
-    """Where a list goes on, "" where it ends."""
-    if not link:
-        return ""
-    from requests.utils import parse_header_links
-
-    following = (one for one in parse_header_links(link) if one.get("rel") == "next")
-    url = next(following, {}).get("url", "")
-    return urljoin(path, url) if url else ""
 
 
 def _forget(

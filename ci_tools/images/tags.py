@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urljoin
-
 import msgspec
 
 from ci_tools.errors import RegistryError
@@ -38,16 +36,5 @@ def listed(registry: Registry, repository: str) -> list[str]:
                 "Check the registry and any proxy before it",
             ) from error
         found |= {*(page.tags or [])}
-        path = _next(path, answer.headers.get("Link", ""))
+        path = bounded.next_page(path, answer)
     return sorted(found)
-
-
-def _next(path: str, link: str) -> str:
-    """Where a list goes on, "" where it ends."""
-    if not link:
-        return ""
-    from requests.utils import parse_header_links
-
-    following = (one for one in parse_header_links(link) if one.get("rel") == "next")
-    url = next(following, {}).get("url", "")
-    return urljoin(path, url) if url else ""

@@ -38,7 +38,8 @@ class Bucket:
         """
         release = made.release
         key = self._key("releases", f"{release.name}.tar")
-        if not self._put(key, bundle.packed(made)):
+        new = self._put(key, bundle.packed(made))
+        if not new:
             held = self.find(release.name)
             if (held.content, held.files) != (made.content, made.files):
                 raise ReleaseError(
@@ -48,8 +49,8 @@ class Bucket:
         commit = release.source.commit
         if commit and not release.source.dirty:
             pointer = self._key("commits", commit)
-            # Older than the release: that was put there, and then we were killed.
-            if (self._time(pointer) or _NEVER) < (self._time(key) or _NEVER):
+            # Older than the release: that was put there, and then somebody was killed.
+            if new or (self._time(pointer) or _NEVER) < (self._time(key) or _NEVER):
                 self._put(pointer, release.name.encode(), over=True)
         return f"s3://{self._bucket}/{key}"
 

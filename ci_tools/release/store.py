@@ -14,10 +14,10 @@ Source: OCI image specification 1.1, manifest.md, "Guidelines for Artifact Usage
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 
 import msgspec
 
+from ci_tools.documents import Release
 from ci_tools.errors import RegistryError, ReleaseNotFoundError, ReleaseSignatureError
 from ci_tools.images import artifacts, bounded, referrers, tags, upload
 from ci_tools.images.registry import Registry
@@ -31,6 +31,8 @@ TITLE = "org.opencontainers.image.title"  # so that any tool gives the files the
 _LARGEST_MANIFEST = 4 << 20  # bytes: what the specification promises to take
 _LAYERS, _SIGNATURES = 1000, 32  # more is a fault or an attack
 _AT_ONCE = 8
+_NO_TIME = "1970-01-01T00:00:00+00:00"
+_SHOWN = 12  # of a signature's digest, in its tag
 _SHORTEST = 7  # characters that a name or a commit is abbreviated to
 
 
@@ -55,14 +57,11 @@ def manifest(bundle: Bundle) -> bytes:
     )
 
 
-def publish(
-    registry: Registry, repository: str, bundle: Bundle, *, now: datetime | None = None
-) -> str:
+def publish(registry: Registry, repository: str, bundle: Bundle) -> str:
     """Put a release where others find it; the digest of its manifest.
 
     The same one again changes nothing, but for signatures that it did not have. Its
     commit names it from now on, unless it has changes that are in no commit.
-    now: replaced in tests.
 
     Raises RegistryError, also where its name stands for something else already;
     CredentialsError, ReleaseSignatureError for a bundle that is no release.
@@ -82,18 +81,8 @@ def publish(
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
             list(pool.map(lambda one: upload.blob(registry, repository, one), sorted(blobs)))
         _put(registry, repository, digest, content)
-    known = _envelopes(registry, repository, digest) if bundle.envelopes else []
-    created = (now or datetime.now(timezone.utc)).isoformat(timespec="seconds")
     for envelope in bundle.envelopes:
-        if envelope not in known:
-            referrers.attach(
-                registry,
-                repository,
-                digest,
-                artifact_type=ENVELOPE,
-                files={ENVELOPE: envelope},
-                annotations={artifacts.CREATED: created},
-            )
+        _sign(registry, repository, digest, release, envelope)
     if held is None:
         if release.source.commit and not release.source.dirty:
             _put(registry, repository, release.source.commit, content)
@@ -133,6 +122,29 @@ def find(registry: Registry, repository: str, what: str) -> Bundle:
 def names(registry: Registry, repository: str) -> list[str]:
     """The names of all releases there, sorted. Raises RegistryError, CredentialsError."""
     return [one for one in tags.listed(registry, repository) if bundles.is_name(one)]
+
+
+def _sign(
+    registry: Registry, repository: str, digest: str, release: Release, envelope: bytes
+) -> None:
+    """Let a signature refer to a release, once. The same one is the same artifact, whenever
+    it is published: all that it tells of time is when the commit was made.
+
+    It gets a tag that begins as the release's: rules about untagged images, as ECR has
+    them, do not say that they spare what refers to another one
+    (github.com/aws/containers-roadmap, issue 2613).
+    """
+    own = referrers.attach(
+        registry,
+        repository,
+        digest,
+        artifact_type=ENVELOPE,
+        files={ENVELOPE: envelope},
+        annotations={artifacts.CREATED: release.committed or _NO_TIME},
+    )
+    tag = f"{release.name}.{own.removeprefix('sha256:')[:_SHOWN]}"
+    if registry.digest(repository, tag) != own:
+        registry.tag(repository, own, tag)
 
 
 def _tag(registry: Registry, repository: str, what: str) -> str:

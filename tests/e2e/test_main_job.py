@@ -69,6 +69,7 @@ class Job:
         self.plan = repository.read("plan.json")
         self.release = repository.read("release.json")
         self.release_text = (repository.build / "release.json").read_text()
+        self.canonical = (repository.build / "release/release.json").read_bytes()
         self.training = repository.read("train.json")
         self.service = repository.read("deploy.json")["services"]["servable"]
         self.pinned = {
@@ -194,7 +195,7 @@ def test_one_model_from_the_run_to_the_service(job: Job) -> None:
     assert job.run["artifacts"]["model"]["sha256"] == sha256
     assert job.run["outputs"]["model_sha256"] == sha256
     assert job.service["model"]["sha256"] == sha256
-    assert job.release["services"]["servable"]["model"]["sha256"] == sha256
+    assert job.release["servables"]["servable"]["model"]["sha256"] == sha256
     told = ask(f"{job.service['url']}/metadata")
     assert sha256 in json.dumps(told)
 
@@ -238,10 +239,10 @@ def test_the_image_refuses_a_model_of_other_bytes(job: Job, tmp_path: Path) -> N
 
 
 def test_the_release_is_named_by_its_content(job: Job) -> None:
-    content = json.loads(job.release_text)
-    assert content.pop("name") == job.release["name"]
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    assert job.release["name"] == f"release-{hashlib.sha256(canonical.encode()).hexdigest()}"
+    assert json.loads(job.canonical) == json.loads(job.release_text)
+    name = job.release["name"]
+    without = job.canonical.replace(f'"name":"{name}",'.encode(), b"", 1)
+    assert name == f"release-{hashlib.sha256(without).hexdigest()}"
     assert job.answer.document["release"]["name"] == job.release["name"]
     head = git(job.repository.path, "rev-parse", "HEAD").strip()
     assert job.release["source"]["commit"] == head
@@ -287,7 +288,7 @@ def test_every_stage_runs_alone_from_the_files(job: Job) -> None:
     release = job.repository.read("release.json")
     assert {n: i["reference"] for n, i in release["images"].items()} == job.references
     assert release["pipelines"] == job.release["pipelines"]
-    assert release["services"]["servable"]["image"] == job.references["servable"]
+    assert release["servables"]["servable"]["image"] == job.references["servable"]
 
 
 def test_a_dry_run_needs_nothing_and_keys_as_the_real_one(job: Job, tmp_path: Path) -> None:

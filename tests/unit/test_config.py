@@ -73,6 +73,10 @@ BAD_TYPES = [
     "build: {platforms: []}", "build: {platforms: [linux/x86_64]}", "build: {platforms: amd64}",
     "components: {a: {platforms: [linux/arm64/v8]}}", "components: {a: {platforms: []}}",
     "environments: {local: {allow_incomplete_scan: maybe}}", "components: {a: null}",
+    "environments: {dev: {releases: 'https://x'}}", "environments: {dev: {releases: 's3://'}}",
+    "environments: {dev: {signing: {key: ''}}}", "environments: {dev: {signing: x.pem}}",
+    "environments: {dev: {signing: {key: a, passphrase_env: 'not a name'}}}",
+    "environments: {prod: {promotion: {keys: x.pem}}}",
 ]  # fmt: skip
 
 
@@ -81,6 +85,12 @@ def test_a_wrong_type_is_refused_by_us_and_by_the_schema(repository: Any, text: 
     with pytest.raises(ConfigError, match=r"ci.yaml: "):
         load(repository, text)
     assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("signing", ["{}", "{key: a, key_env: B}", "{passphrase_env: P}"])
+def test_a_signing_key_is_named_once(repository: Any, signing: str) -> None:
+    with pytest.raises(ConfigError, match="either key or key_env"):
+        load(repository, f"environments: {{dev: {{signing: {signing}}}}}")
 
 
 @pytest.mark.parametrize(

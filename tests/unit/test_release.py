@@ -34,7 +34,7 @@ def everything() -> dict[str, Any]:
         "uploads": d.Uploads(environment="dev", pipelines={"training": d.Upload(
             pipeline_id="1", version_id="2", version="v", sha256="s", created=True)}),
         "runs": d.Training(environment="dev", runs=[d.Run(
-            pipeline="training", run_id="r", version_id="2", state="SUCCEEDED")]),
+            pipeline="training", run_id="r", version_id="2", state="SUCCEEDED", log="/some/log")]),
         "deployed": d.Deployed(environment="dev", services={"train": d.Revision(
             service="svc", cluster="c", image=image.reference, model=None, task_definition="arn",
             task_definition_sha256="h", changed=True)}),
@@ -56,7 +56,7 @@ def test_a_sound_release_has_no_problems() -> None:
     assert made.problems == []
     assert made.images["train"].reference == f"h/ml/train@{DIGEST}"
     assert made.pipelines["training"].version_id == "2"
-    assert [run.run_id for run in made.runs] == ["r"]
+    assert [(run.run_id, run.log) for run in made.runs] == [("r", "")]
     assert list(made.servables) == ["train"]
     assert made.servables["train"].file == "servables/train.yaml"
     assert made.pipelines["training"].file == "pipelines/training.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -219,6 +220,16 @@ def test_what_is_no_bundle_is_told_in_a_sentence(tmp_path: Path, what: str) -> N
     assert caught.value.exit_code == 52
     with pytest.raises(ReleaseNotFoundError):
         bundle.read(tmp_path / "absent")
+
+
+@given(st.data())
+def test_a_file_that_was_damaged_on_the_way_is_no_release_or_the_same(data: st.DataObject) -> None:
+    whole = bytearray(bundle.packed(made()))
+    places = st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255))
+    for place, byte in data.draw(st.lists(places, min_size=1, max_size=20)):
+        whole[place] = byte
+    with contextlib.suppress(ReleaseNotFoundError, ReleaseSignatureError):
+        assert bundle.unpacked(bytes(whole), "x").release == made().release
 
 
 def test_a_file_of_another_name_in_a_tar_is_tampering() -> None:

@@ -32,6 +32,7 @@ from tests.fakes.releases import COMMIT, Pen, made
 
 KINDS = ("ed25519", "ecdsa", "rsa")
 SECRET = "correct horse battery"
+SOMEBODY = Pen()
 
 
 def pae(kind: str, payload: bytes) -> bytes:
@@ -54,7 +55,7 @@ def judge(public: Any, envelope: bytes) -> bytes:
     return payload
 
 
-# -- what is stated ------------------------------------------------------------------------
+# -- what is stated --------------------------------------------------------------------
 
 
 def test_the_statement_names_everything_there_is() -> None:
@@ -86,7 +87,7 @@ def test_the_predicate_is_slsa_s() -> None:
     assert run["builder"]["id"]
 
 
-# -- signing and verifying -------------------------------------------------------------------
+# -- signing and verifying -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -201,6 +202,26 @@ def test_no_byte_of_an_envelope_s_meaning_can_change(kind: str) -> None:
     changed()
 
 
+RUBBISH = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(
+        st.sampled_from(["payload", "payloadType", "signatures", "sig", "keyid"]) | st.text(), inner
+    ),
+)  # fmt: skip
+
+
+@given(RUBBISH)
+def test_whatever_lies_there_as_an_envelope_is_signed_by_nobody(rubbish: Any) -> None:
+    for content in (json.dumps(rubbish), json.dumps({"payload": "", "signatures": rubbish})):
+        assert signing.opened(content.encode(), [SOMEBODY.key])[1] == set()
+
+
+@given(RUBBISH)
+def test_whatever_a_key_signed_is_about_this_release_or_told(rubbish: Any) -> None:
+    assert attest.differences(json.dumps(rubbish).encode(), made())
+    assert not attest.is_about(json.dumps(rubbish).encode(), "sha256:" + "a" * 64, "x")
+
+
 ABOUT: dict[str, Callable[[dict[str, Any]], object]] = {
     "says nothing of host/ml/train": lambda s: s["subject"].remove(
         next(one for one in s["subject"] if one["name"] == "host/ml/train")
@@ -247,7 +268,7 @@ def test_content_that_was_tampered_with_after_signing_is_refused() -> None:
         signing.verify(odd, [pen.key])
 
 
-# -- keys in files -----------------------------------------------------------------------------
+# -- keys in files ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -358,7 +379,7 @@ def test_a_public_key_that_is_none_is_told(tmp_path: Path, content: bytes | None
     assert "BEGIN PRIVATE" not in str(caught.value)
 
 
-# -- AWS KMS, by moto ----------------------------------------------------------------------------
+# -- AWS KMS, by moto ------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ci_tools.errors import (
     ReleaseNotFoundError,
     ReleaseSignatureError,
 )
+from ci_tools.images import ecr_repository
 from ci_tools.images.registry import Registry
 from ci_tools.release import bundle, signing, store
 from ci_tools.release.bundle import Bundle
@@ -29,7 +30,6 @@ from tests.fakes.registry import FakeRegistry, Reply, digest_of, error, serve
 from tests.fakes.releases import COMMIT, IR, Pen, made
 
 PATH = "ml/releases"
-NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
 
 @pytest.fixture(params=[True, False], ids=["api", "tag"])
@@ -61,12 +61,28 @@ def test_a_release_is_found_by_name_commit_and_digest(registry: Registry, pen: P
 
 def test_the_same_again_changes_nothing(fake: FakeRegistry, registry: Registry, pen: Pen) -> None:
     one = signing.sign(made(), pen)
-    first = store.publish(registry, PATH, one, now=NOW)
+    first = store.publish(registry, PATH, one)
     held = (dict(fake.manifests), dict(fake.tags), dict(fake.blobs))
     fake.asked.clear()
     assert store.publish(registry, PATH, one) == first
     assert (fake.manifests, fake.tags, fake.blobs) == held
     assert {method for method, _ in fake.asked} <= {"GET", "HEAD"}
+
+
+def test_a_signature_has_a_tag_that_never_expires(
+    fake: FakeRegistry, registry: Registry, pen: Pen
+) -> None:
+    """`release-*` is what our rules for ECR spare; a signature without a tag they might not."""
+    one = signing.sign(made(), pen)
+    digest = store.publish(registry, PATH, one)
+    signature = next(
+        key for key, (_, content) in fake.manifests.items()
+        if json.loads(content).get("subject", {}).get("digest") == digest
+    )  # fmt: skip
+    names = [tag for tag, held in fake.tags.items() if held == signature]
+    assert [tag.partition(".")[0] for tag in names] == [one.release.name]
+    assert fnmatch.fnmatch(names[0], ecr_repository.RELEASES)
+    assert store.names(registry, PATH) == [one.release.name]
 
 
 def test_the_manifest_is_the_same_whoever_signed_it(registry: Registry) -> None:
@@ -144,7 +160,7 @@ def test_a_branch_or_key_of_that_beginning_is_no_release(
         store.find(registry, PATH, "release-candidate")
 
 
-# -- what a registry, or who may push there, can do --------------------------------------
+# -- what a registry, or who may push there, can do ------------------------------------
 
 
 def _swap(fake: FakeRegistry, other: Bundle, digest: str) -> None:
@@ -215,7 +231,7 @@ def test_a_registry_that_refuses_leaves_nothing_to_find(
     assert not fake.tags
 
 
-# -- killed on the way --------------------------------------------------------------------
+# -- killed on the way -----------------------------------------------------------------
 
 PUBLISH = """
 import sys
@@ -256,7 +272,7 @@ def test_killed_anywhere_leaves_no_half_release_and_again_makes_it_whole(
         fake.before = before
         with serve(fake) as host:
             registry = Registry(host)
-            store.publish(registry, PATH, old, now=NOW)
+            store.publish(registry, PATH, old)
             child.append(_publish(host, tmp_path / "new.tar"))
             assert (child[0].wait() == 0) == (kill_at is None)
             child.clear()
