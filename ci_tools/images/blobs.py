@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple, cast
 from urllib.parse import quote
 
@@ -132,6 +133,15 @@ def _piece(registry: Registry, repository: str, blob: Blob, at: int) -> bytes:
     return content
 
 
+def _ahead(found: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces, of which the next is read while the last is being sent."""
+    with ThreadPoolExecutor(1, "read-ahead") as pool:
+        following = pool.submit(next, found, None)
+        while (piece := following.result()) is not None:
+            following = pool.submit(next, found, None)
+            yield piece
+
+
 class _Body:
     """A blob as the body of a request, from its beginning each time it is sent: with
     other credentials, or once more because there was no answer."""
@@ -148,7 +158,8 @@ class _Body:
     def __iter__(self) -> Iterator[bytes]:
         self.failed = True
         self._alive()
-        for piece in pieces(self._origin, self._path, self.blob):
+        found = pieces(self._origin, self._path, self.blob)
+        for piece in _ahead(found) if self.blob.size > _PIECE else found:
             self.failed = False
             yield piece
             self.failed = True

@@ -19,28 +19,24 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from ci_tools import process
-from ci_tools.errors import CancelledError, PushError, RegistryError
-from ci_tools.images import artifacts, attachments, copying, manifests, tagging
-from ci_tools.images.artifacts import Descriptor
-from ci_tools.images.attempts import persistently
+from ci_tools.errors import CancelledError, RegistryError
+from ci_tools.images import artifacts, tagging
 from ci_tools.images.blobs import Blob, How
-from ci_tools.images.copying import Held, Place
+from ci_tools.images.bringing import Bringing, Event
 from ci_tools.images.flights import Flights
 from ci_tools.images.registry import Registry
 from ci_tools.images.tagging import Tag
+
+__all__ = ["Copied", "Event", "Wanted", "copy_all"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _IMAGES_AT_ONCE = 16  # they wait for blobs most of the time
-_BLOBS_AT_ONCE = 6  # each takes a piece of 8 MB of memory, or two
-_DEPTH = 4  # indexes in indexes; attachments of attachments
-_ATTEMPTS = 4
-# A manifest of these has no children.
-_SINGLE = {artifacts.MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"}
+_BLOBS_AT_ONCE = 8  # each takes a piece of 8 MB of memory, or two
 
 
 class Wanted(NamedTuple):
@@ -49,22 +45,6 @@ class Wanted(NamedTuple):
     source: str
     destination: str
     digest: str
-
-
-class Event(NamedTuple):
-    """Something that was done at the destination, or found there.
-
-    what: "skipped": an image was there; "moved" or "mounted": a blob is there now;
-          "manifest": one was put; "attached": one is now listed with its subject;
-          "tagged": name is the tag; "left": name says why an attachment stayed behind.
-    bytes: of what was moved or put.
-    """
-
-    what: Literal["skipped", "moved", "mounted", "manifest", "attached", "tagged", "left"]
-    repository: str
-    digest: str
-    bytes: int = 0
-    name: str = ""
 
 
 class Copied(NamedTuple):
@@ -120,7 +100,7 @@ def copy_all(
         tally.moved,
         tally.bytes,
         tally.mounted,
-        len(run.put),
+        len(run.bringing.put),
         run.skipped,
         time.monotonic() - started,
     )
@@ -136,13 +116,11 @@ class _Run:
         self._images = ThreadPoolExecutor(_IMAGES_AT_ONCE, "copy-image")
         self._blobs = ThreadPoolExecutor(_BLOBS_AT_ONCE, "copy-blob")
         self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._looked_at: set[tuple[str, str]] = set()  # (repository, subject)
-        self.put: set[tuple[str, str]] = set()  # (repository, digest) of manifests
         self.skipped = 0
         self.flights = Flights(
             source, destination, self._blobs, alive=self._alive, told=self._blob_told
         )
+        self.bringing = Bringing(source, destination, self.flights, alive=self._alive, told=told)
 
     def close(self) -> None:
         """Nothing is begun any more; returns when what was under way has ended."""
@@ -160,7 +138,7 @@ class _Run:
             for name in sorted(set(tags.get(one.digest, ())))
         ]
         untagged = tagging.unset(self._destination, named)  # before anything moves
-        kinds = self._all(lambda one: self._kind(one.destination, one.digest), images)
+        kinds = self._all(lambda one: self.bringing.kind(one.destination, one.digest), images)
         known = dict(zip(images, kinds, strict=True))
         missing = [one for one, kind in known.items() if kind is None]
         repositories = sorted({one.destination for one in missing})
@@ -168,9 +146,9 @@ class _Run:
         for one in sorted(set(images) - set(missing)):
             self._told(Event("skipped", one.destination, one.digest))
         self.skipped = len(images) - len(missing)
-        self._all(lambda one: self._bring(*one, kind=known[one]), images)
-        self._all(self._compare, sorted(self.put))
-        self._all(self._name, untagged)
+        self._all(lambda one: self.bringing.bring(*one, kind=known[one]), images)
+        self._all(self.bringing.compare, sorted(self.bringing.put))
+        self._all(self.bringing.name, untagged)
 
     def _all(self, action: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """What `action` returns for each. Raises the first failure at once."""
@@ -186,132 +164,6 @@ class _Run:
     def _alive(self) -> None:
         if self._stop.is_set() or process.stopping():
             raise CancelledError("the copy was given up", "Run it again: it goes on")
-
-    def _bring(
-        self, path: str, repository: str, digest: str, kind: str | None, depth: int = 0
-    ) -> None:
-        """One manifest of the source's repository `path`, whole and with its attachments.
-
-        kind: its media type where the destination has it, None where it lacks it.
-        depth: how many attachments it is away from an image of the set.
-        """
-        self._alive()
-        missing, all_of_it = self._tree(path, repository, digest, kind, 0)
-        self.flights.bring(path, repository, {blob for held in missing for blob in held.read.blobs})
-        for held in missing:
-            self._put(repository, held)
-        for part in all_of_it:
-            self._attach(path, repository, part, depth)
-
-    def _tree(
-        self, path: str, repository: str, digest: str, kind: str | None, depth: int
-    ) -> tuple[list[Held], list[str]]:
-        """The manifests that the destination lacks, children first; the digests of all."""
-        if kind in _SINGLE:
-            return [], [digest]
-        if depth > _DEPTH:
-            raise RegistryError(
-                f"{self._source.host}/{path}@{digest} is an index in too many indexes",
-                "Name one of its images",
-            )
-        if kind is None:
-            held = copying.manifest(Place(self._source, path, digest))
-        else:
-            held = copying.manifest(Place(self._destination, repository, digest))
-        missing: list[Held] = []
-        all_of_it: list[str] = []
-        for child in dict.fromkeys(entry.digest for entry in held.read.manifests):
-            its_kind = self._kind(repository, child)
-            more, parts = self._tree(path, repository, child, its_kind, depth + 1)
-            missing += more
-            all_of_it += parts
-        return [*missing, *([held] if kind is None else [])], [*all_of_it, digest]
-
-    def _attach(self, path: str, repository: str, subject: str, depth: int) -> None:
-        """All that the source has attached to a manifest, and the list of it."""
-        with self._lock:
-            if (repository, subject) in self._looked_at:  # a child of two indexes
-                return
-            self._looked_at.add((repository, subject))
-        found = attachments.of(self._source, path, subject)
-        if depth >= _DEPTH and (found.referrers or found.tags):
-            raise RegistryError(
-                f"{self._source.host}/{path}@{subject} is attached to what is attached to "
-                "something, too many times",
-                "See what is listed there",
-            )
-        if found.referrers:
-            known = attachments.listed(self._destination, repository, subject)
-            entries: list[Descriptor] = []
-            for digest in found.referrers:
-                kind = self._kind(repository, digest)
-                if digest not in known or kind is None:
-                    entry = self._believed(path, repository, digest, subject)
-                    if entry is None:
-                        continue
-                    entries.append(entry)
-                self._bring(path, repository, digest, kind, depth + 1)
-            if entries:
-                attachments.list_all(self._destination, repository, subject, entries)
-                for entry in entries:
-                    self._told(Event("attached", repository, entry.digest, name=subject))
-        for tag, digest in found.tags.items():
-            kind = self._kind(repository, digest)
-            self._bring(path, repository, digest, kind, depth + 1)
-            if self._destination.digest(repository, tag) != digest:
-                self._name(Tag(repository, digest, tag))
-
-    def _believed(self, path: str, repository: str, digest: str, subject: str) -> Descriptor | None:
-        """What the source lists as attached, if it is. Lists outlive what they name."""
-        if self._source.digest(path, digest) is None:
-            why = "the source lists it, but has it no more"
-        else:
-            held = copying.manifest(Place(self._source, path, digest))
-            entry = attachments.entry(held, subject)
-            if entry is not None:
-                return entry
-            why = f"it does not refer to {subject}, as the source's list says"
-        self._told(Event("left", repository, digest, name=why))
-        return None
-
-    def _kind(self, repository: str, digest: str) -> str | None:
-        """The media type of a manifest that the destination has, None where it has none."""
-        self._alive()
-        answer = self._destination.http.get(
-            f"/v2/{repository}/manifests/{digest}",
-            method="HEAD",
-            headers={"Accept": manifests.ACCEPTED},
-        )
-        if answer is None:
-            return None
-        return str(answer.headers.get("Content-Type", "")).partition(";")[0].strip()
-
-    def _put(self, repository: str, held: Held) -> None:
-        self._alive()
-        place = Place(self._destination, repository, held.digest)
-        answer = persistently(
-            lambda: copying.put(place, held), attempts=_ATTEMPTS, told=lambda _: None
-        )
-        if answer.headers.get("OCI-Subject"):
-            self._destination.lists_referrers = True
-        with self._lock:
-            self.put.add((repository, held.digest))
-        self._told(Event("manifest", repository, held.digest, len(held.content)))
-
-    def _compare(self, put: tuple[str, str]) -> None:
-        repository, digest = put
-        now = self._destination.digest(repository, digest)
-        if now != digest:
-            raise PushError(
-                f"{self._destination.host}/{repository} holds {now or 'nothing'} where {digest} "
-                "was pushed",
-                "Check the registry and any proxy before it, and run it again",
-            )
-
-    def _name(self, tag: Tag) -> None:
-        self._alive()
-        tagging.put(self._destination, tag)
-        self._told(Event("tagged", tag.repository, tag.digest, name=tag.name))
 
     def _blob_told(self, repository: str, blob: Blob, how: How) -> None:
         if how != "there":

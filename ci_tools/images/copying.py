@@ -105,13 +105,22 @@ def copy(
 
 
 def manifest(place: Place) -> Held:
-    """What a place holds. Raises RegistryError, also where it holds nothing."""
+    """What a place holds. Raises RegistryError, also where it holds nothing; CredentialsError."""
+    held = found(place)
+    if held is None:
+        raise RegistryError(f"{place} does not exist", "Mend its name")
+    return held
+
+
+def found(place: Place) -> Held | None:
+    """What a place holds, None for nothing. Raises RegistryError, also for what is not of
+    its digest or no manifest; CredentialsError."""
     answer = place.registry.http.get(
         f"/v2/{place.repository}/manifests/{place.reference}",
         headers={"Accept": manifests.ACCEPTED},
     )
     if answer is None:
-        raise RegistryError(f"{place} does not exist", "Mend its name")
+        return None
     content = answer.content
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     if ":" in place.reference and digest != place.reference:
