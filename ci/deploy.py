@@ -16,8 +16,11 @@ from ci_tools import storage
 from ci_tools.documents import Deployed, FailedService, Lock, Revision
 from ci_tools.errors import (
     CIError,
+    CredentialsError,
     InterruptedRunError,
     MissingInputError,
+    PushError,
+    RegistryError,
     ServiceDriftError,
     ServicePreflightError,
     error_for,
@@ -59,10 +62,12 @@ def deploy(workspace: Workspace) -> Deployed:
     result = Deployed(environment=workspace.environment_name, services={})
 
     def one(component: str, servable: Servable) -> Revision:
+        image = _image(lock, component)
+        _hold(workspace, image)
         with workspace.console.working(servable.service, "deploying"):
             return services.deploy(
                 servable,
-                _image(lock, component),
+                image,
                 models.of(workspace, servable),
                 on_event=workspace.console.event,
                 images=_references(lock),
@@ -92,9 +97,12 @@ def raise_failures(deployed: Deployed) -> None:
     if not deployed.failed:
         return
     first = min(deployed.failed.values(), key=lambda one: (one.exit_code, one.service))
-    also = [f"{one.service} ({one.message})" for one in deployed.failed.values() if one != first]
-    others = f"; also failed: {'; '.join(also)}" if also else ""
-    raise error_for(first.exit_code)(f"{first.message}{others}", first.todo)
+    others = [
+        f"\nalso failed: {one.service}: {one.message}"
+        for one in deployed.failed.values()
+        if one is not first
+    ]
+    raise error_for(first.exit_code)("".join([first.message, *others]), first.todo)
 
 
 def diff(workspace: Workspace) -> Drift:
@@ -164,7 +172,11 @@ def raise_problems(checked: Checked) -> None:
         for problem in found.problems
     ]
     if problems:
-        raise ServicePreflightError("; ".join(problems), "Mend all of it; nothing was changed")
+        raise ServicePreflightError(
+            "not everything is there that the deployments need:"
+            + "".join(f"\n  {problem}" for problem in problems),
+            "Mend all of it; nothing was changed",
+        )
 
 
 def dry_run(workspace: Workspace) -> list[str]:
@@ -217,6 +229,26 @@ def _image(lock: Lock, component: str) -> str:
     return lock.components[component].reference
 
 
+def _hold(workspace: Workspace, image: str) -> None:
+    """Keep an image from expiring where images of keys do (`expire_days`).
+
+    ECS pulls by digest whenever it starts another task: an image that is gone then
+    is an outage. The tag is one of those that no lifecycle policy of ours touches.
+    """
+    from ci_tools.images import ecr_repository, registry
+
+    declared = workspace.registry
+    path, _, digest = image.partition("@")
+    host, _, repository = path.partition("/")
+    if declared.ecr.expire_days is None or host != declared.host:
+        return
+    tag = ecr_repository.SERVING + digest.removeprefix("sha256:")[:12]
+    try:
+        registry.Registry.of(declared).tag(repository, digest, tag)
+    except (RegistryError, PushError, CredentialsError) as error:
+        workspace.console.warn(f"{image} may expire while it serves ({error.what})")
+
+
 def _references(lock: Lock) -> dict[str, str]:
     return {name: image.reference for name, image in lock.components.items()}
 
@@ -251,4 +283,5 @@ def _keep(
             exit_code=error.exit_code,
         )
         if len(workspace.servables) > 1:  # the others go on meanwhile
-            workspace.console.event(f"{servable.service}: failed ({error.what})")
+            said = error.what.partition("\n")[0]  # the whole of it comes at the end
+            workspace.console.event(f"{servable.service}: failed: {said}")

@@ -15,7 +15,8 @@ from pathlib import Path
 class CIError(Exception):
     """A failure that a person can act on.
 
-    what: one sentence, without a full stop: what is wrong.
+    what: one sentence, without a full stop: what is wrong. Lines below it are
+          what is known besides.
     todo: one sentence: what to do next.
     log:  the file that holds the whole story, if there is one.
     again: whether the same thing may well succeed when it is tried again.
@@ -34,7 +35,8 @@ class CIError(Exception):
         self.again = again
 
     def __str__(self) -> str:
-        text = f"{self.what}. {self.todo}."
+        several = "\n" in self.what
+        text = f"{self.what}\n{self.todo}." if several else f"{self.what}. {self.todo}."
         return f"{text} Log: {self.log}" if self.log else text
 
 

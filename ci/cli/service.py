@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from ci.cli.group import cli
 from ci.cli.options import stage
-from ci.cli.show import print_json, show, show_lines
+from ci.cli.show import show, show_lines
 
 if TYPE_CHECKING:
     from ci.workspace import Workspace
@@ -125,6 +126,6 @@ def logs(
 
     for line in stage.logs(workspace, name, since, pattern, container, follow=follow):
         if as_json:
-            print_json(line)
+            click.echo(msgspec.json.encode(line))  # an object a line, as they come
         else:
             click.echo(f"{line.at}  {line.container}  {line.message}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ecr.type_defs import RepositoryTypeDef
 
 RELEASES = "release-*"  # tags of images that a release names
+SERVING = "release-serving-"  # and a digest's begin: of images that a service was given
 # More than a repository can hold (ECR's quota is 100,000), so that no image is ever over it.
 _NEVER = 1_000_000
 

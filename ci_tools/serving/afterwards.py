@@ -12,6 +12,8 @@ from ci_tools.serving.live import Live
 from ci_tools.serving.rollout import Rollout, short
 from ci_tools.serving.watch import Event
 
+_AT_A_TIME = 20  # revisions looked at beyond those that stay: each is a request
+
 
 class Afterwards:
     def __init__(self, settings: PredictionService, cluster: Cluster, scaler: Scaler) -> None:
@@ -39,10 +41,13 @@ class Afterwards:
 
     def prune(self, name: str, on_event: Event) -> None:
         """Deregister what nobody needs; if that fails, the next deployment will."""
+        keep = self.settings.keep_revisions
         try:
+            if len(self._cluster.registered(name, most=keep + 1)) <= keep:
+                return
             for one in revisions.superfluous(
-                self._cluster.revisions(name),
-                keep=self.settings.keep_revisions,
+                self._cluster.revisions(name, most=keep + _AT_A_TIME),
+                keep=keep,
                 cluster=self.settings.cluster,
                 in_use=self._cluster.in_use(name),
             ):

@@ -108,32 +108,38 @@ class Cluster:
         return found
 
     def story(self, ours: Rollout) -> str:
-        """Why tasks stopped and what the service said last; "" when nothing did."""
+        """Why tasks stopped and what the service said last, a line each."""
         try:
             stopped = rollout.reasons(self.tasks(ours, "STOPPED"))
             service = self.describe(ours.service)
         except CIError as error:  # the failure itself must still be told
-            return f"; why is not known: {error.what}"
+            return f"\n  why is not known: {error.what}"
         said = rollout.events(service, ours.began) if service else []
-        text = f"; stopped tasks: {'; '.join(stopped)}" if stopped else ""
-        return text + (f"; last events: {' / '.join(said)}" if said else "")
+        lines = [*(f"stopped: {one}" for one in stopped), *(f"event: {one}" for one in said)]
+        return "".join(f"\n  {line}" for line in lines)
 
-    def revisions(self, family: str, *, most: int = 100) -> list[Known]:
-        """The active revisions of a family, newest first; at most so many."""
-        found: list[Known] = []
+    def registered(self, family: str, *, most: int = 100) -> list[str]:
+        """ARNs of the active revisions of a family, newest first; at most so many."""
+        found: list[str] = []
         with aws.translated(self._settings):
             pages = self._ecs.get_paginator("list_task_definitions").paginate(
                 familyPrefix=family, status="ACTIVE", sort="DESC"
             )
             for page in pages:
-                for arn in page["taskDefinitionArns"]:
-                    # The prefix is one of others' families too.
-                    if rollout.short(arn).rpartition(":")[0] != family:
-                        continue
-                    if len(found) == most:
-                        return found
-                    found.append(self._known(arn))
-        return found
+                # The prefix is one of others' families too.
+                found += [
+                    arn
+                    for arn in page["taskDefinitionArns"]
+                    if rollout.short(arn).rpartition(":")[0] == family
+                ]
+                if len(found) >= most:
+                    break
+        number = {arn: int(arn.rpartition(":")[2]) for arn in found}
+        return sorted(found, key=number.__getitem__, reverse=True)[:most]
+
+    def revisions(self, family: str, *, most: int = 100) -> list[Known]:
+        """The same, with what is known of each."""
+        return [self.known(arn) for arn in self.registered(family, most=most)]
 
     def in_use(self, service: str) -> set[str]:
         """The revisions that a service's deployments bring, or that it would go back to."""
@@ -154,10 +160,9 @@ class Cluster:
     def known(self, task_definition: str) -> Known:
         """One revision, by its ARN."""
         with aws.translated(self._settings):
-            return self._known(task_definition)
-
-    def _known(self, arn: str) -> Known:
-        answer = self._ecs.describe_task_definition(taskDefinition=arn, include=["TAGS"])
+            answer = self._ecs.describe_task_definition(
+                taskDefinition=task_definition, include=["TAGS"]
+            )
         described = cast("Described", answer["taskDefinition"])
         return Known.of(described, cast("Sequence[Mapping[str, str]]", answer.get("tags", [])))
 

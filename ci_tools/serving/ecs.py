@@ -242,6 +242,21 @@ class PredictionServices:
             seconds=round(self._clock() - started, 3),
         )
 
+    def withdraw(self, service: str) -> None:
+        """Undo a first deployment: no task runs, and no revision is one to go back to.
+
+        For whoever has to take back a deployment that was verified, where nothing
+        was before it; `rollback` is for all others. Does not wait. Raises as
+        `current` does.
+        """
+        now = self.current(service)
+        if now is None:
+            return
+        self._cluster.update(service, {"desiredCount": 0})
+        if now.verified:
+            self._cluster.untag(now.arn, revisions.VERIFIED)
+        self._cluster.tag(now.task_definition, {revisions.ROLLED_BACK: timestamp()})
+
     def mark_release(self, task_definition: str, release: str) -> None:
         """Record that a release names a revision, which is then never deregistered."""
         self._cluster.tag(task_definition, {revisions.RELEASE: release})

@@ -81,6 +81,8 @@ def cloudwatch(
             pages = clients("logs").get_paginator("filter_log_events").paginate(**order)
             for page in pages:
                 found += [_line(event) for event in page["events"]]
+        if container:  # the prefix only saves CloudWatch from reading the others
+            found = [line for line in found if line.container == container]
         return sorted(found, key=lambda line: (line.at, line.key))
 
     return fetch

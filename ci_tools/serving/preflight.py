@@ -63,7 +63,8 @@ def raise_problems(service: str, found: Findings) -> None:
     """Raises ServicePreflightError with all problems, if there are any."""
     if found.problems:
         raise ServicePreflightError(
-            f"service '{service}' cannot be deployed: " + "; ".join(found.problems),
+            f"service '{service}' cannot be deployed:"
+            + "".join(f"\n  {problem}" for problem in found.problems),
             "Mend all of it; nothing was changed",
         )
 

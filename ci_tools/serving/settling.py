@@ -64,7 +64,8 @@ class Settling:
             back.abandon(ours)
             raise
         except CIError as error:
-            raise back.undone(error, ours) from error
+            story = self._cluster.story(ours)  # before going back adds to it
+            raise back.undone(error, ours, story) from error
         except BaseException:
             back.abandon(ours)
             raise
@@ -97,7 +98,7 @@ class Settling:
         except smoke.SmokeFailure as failure:
             raise SmokeTestError(
                 f"revision {short(ours.task_definition)} of service '{servable.service}' does "
-                f"not answer as declared ({failure}){self._cluster.story(ours)}",
+                f"not answer as declared ({failure})",
                 "Mend the servable or its 'smoke' section and deploy again",
             ) from failure
         return url, answers
@@ -109,8 +110,7 @@ class Settling:
         addresses = live.private_addresses(tasks, ours.task_definition)
         if not addresses:
             raise DeploymentFailedError(
-                f"no running task of {short(ours.task_definition)} has an address"
-                f"{self._cluster.story(ours)}",
+                f"no running task of {short(ours.task_definition)} has an address",
                 "Set 'url' of the environment's service in ci.yaml if a load balancer answers",
             )
         return f"http://{addresses[0]}:{servable.port}"

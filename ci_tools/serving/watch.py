@@ -34,8 +34,7 @@ class Watch:
         """Until our deployment is done.
 
         Raises DeploymentFailedError (also where ECS rolled it back, which it
-        says), DeploymentSupersededError or DeploymentTimeoutError, with the
-        service's last events and why tasks stopped.
+        says), DeploymentSupersededError or DeploymentTimeoutError.
         """
         pause, last, settled = _FIRST_PAUSE, "", 0
         while True:
@@ -51,20 +50,14 @@ class Watch:
                 raise superseded(ours, found.reason)
             what = f"the deployment of {short(ours.task_definition)}"
             if found.outcome == "rolled back":
-                raise DeploymentFailedError(
-                    f"ECS rolled {what} back ({found.reason}){self._cluster.story(ours)}",
-                    "Mend the image or servable.yaml and deploy again",
-                )
+                raise DeploymentFailedError(f"ECS rolled {what} back ({found.reason})", _mend(ours))
             if found.outcome == "failed":
-                raise DeploymentFailedError(
-                    f"{what} failed ({found.reason}){self._cluster.story(ours)}",
-                    "Mend the image or servable.yaml and deploy again",
-                )
+                raise DeploymentFailedError(f"{what} failed ({found.reason})", _mend(ours))
             left = deadline - self._clock()
             if left <= 0:
                 raise DeploymentTimeoutError(
-                    f"{what} did not end in time ({found.reason}){self._cluster.story(ours)}",
-                    "Mend the image, or raise 'timeout' in servable.yaml, and deploy again",
+                    f"{what} did not end in time ({found.reason})",
+                    f"{_mend(ours)}, perhaps with a longer 'timeout'",
                 )
             self._sleep(min(_SECOND_LOOK if settled else pause, left))
             pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -79,6 +72,13 @@ def rollout_of(name: str, service: Mapping[str, Any], arn: str, before: str | No
         task_definition=arn,
         before=before,
         began=primary.get("createdAt"),
+    )
+
+
+def _mend(ours: Rollout) -> str:
+    return (
+        f"See 'python -m ci service logs {ours.service} --since 1h', mend the image or "
+        "servable.yaml, and deploy again"
     )
 
 

@@ -34,8 +34,11 @@ class WayBack:
         self._was = was
         self._on_event = on_event
 
-    def undone(self, error: CIError, ours: Rollout) -> CIError:
-        """`error` with what was done about it, once the old revision serves again."""
+    def undone(self, error: CIError, ours: Rollout, story: str) -> CIError:
+        """`error` with what was done about it, once the old revision serves again.
+
+        story: what is known of the failure besides, in lines of their own.
+        """
         try:
             outcome = self._put_back(ours, wait=True)
         except DeploymentSupersededError as other:
@@ -43,7 +46,7 @@ class WayBack:
         except CIError as second:
             outcome = f"THE SERVICE COULD NOT BE PUT BACK: {second.what}"
         self._on_event(f"{ours.service}: {outcome}")
-        return type(error)(f"{error.what}; {outcome}", error.todo)
+        return type(error)(f"{error.what}; {outcome}{story}", error.todo)
 
     def abandon(self, ours: Rollout) -> None:
         """Order the old revision back without waiting: we are being stopped."""

@@ -236,8 +236,10 @@ class FakeECS:
         return {}
 
     def do_untag_resource(self, resourceArn: str, tagKeys: list[str]) -> Any:
+        assert self.service is not None
+        service = resourceArn == self.service["serviceArn"]
         for key in tagKeys:
-            del self.definition_tags[resourceArn][key]
+            del (self.tags if service else self.definition_tags[resourceArn])[key]
         return {}
 
     def do_describe_service_deployments(self, serviceDeploymentArns: list[str]) -> Any:

@@ -47,7 +47,7 @@ def test_what_is_missing_is_told_together_and_nothing_is_changed(ecs: FakeECS, r
     asked = len(ecs.calls)
     run.found = Findings(problems=["there is no role 'a'", "there is no secret b"])
     failed = run.fails(ServicePreflightError, V2)
-    assert "there is no role 'a'; there is no secret b" in failed.what
+    assert failed.what.endswith(":\n  there is no role 'a'\n  there is no secret b")
     assert failed.exit_code == 46
     changing = ("register", "create", "update", "tag", "deregister")
     assert [name for name, _ in ecs.calls[asked:] if name.startswith(changing)] == []
@@ -160,6 +160,16 @@ def test_old_revisions_go_and_needed_ones_stay(
     assert [one.revision for one in run.services.history("iris")] == [6, 5, 1]
 
 
+def test_a_family_of_many_is_not_looked_at_whole(
+    ecs: FakeECS, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(200):
+        ecs.do_register_task_definition(family="iris", containerDefinitions=[])
+    run.deploy(V1)
+    assert len(ecs.named("describe_task_definition")) < 50
+    assert ecs.deregistered == []  # somebody else's
+
+
 def test_a_failed_deployment_removes_nothing(
     ecs: FakeECS, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +256,23 @@ def test_a_deployment_after_a_way_back_fails_onto_what_was_gone_back_to(
     run.smoke = wrong
     failed = run.fails(SmokeTestError, V3)
     assert "iris:1, serves again" in failed.what
+
+
+def test_a_first_deployment_can_be_taken_back(ecs: FakeECS, run: Run) -> None:
+    run.services.withdraw("iris")  # nothing is there, and nothing happens
+    run.deploy(V1)
+    run.services.withdraw("iris")
+    assert ecs.service is not None
+    assert (ecs.service["desiredCount"], ecs.verified) == (0, None)
+    run.smoke = wrong
+    failed = run.fails(SmokeTestError, V2)  # and nobody goes back to it
+    assert "scaled to 0" in failed.what
+    assert ecs.service["desiredCount"] == 0
+    run.smoke = lambda: None
+    run.deploy(V3)
+    assert (ecs.runs, ecs.verified, ecs.service["desiredCount"]) == ("iris:3", "iris:3", 1)
+    with pytest.raises(ServiceError, match="verified before iris:3"):
+        back(run)
 
 
 # status ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,6 +108,30 @@ def test_a_wrong_answer_fails_in_the_end(server: Server, answer: Answer, said: s
     with pytest.raises(SmokeFailure, match=said):
         run(server.url, SmokeTest(path="/", expect={"v": 2}), deadline=3)
     assert len(server.got) > 1
+
+
+def test_a_slow_answer_is_asked_again_and_does_not_count(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock moves while the server answers: by 3 s first, then by half a second."""
+    clock = Clock()
+    takes = [3.0, 0.5]
+    read = urllib3.HTTPResponse.read
+
+    def slow(response: urllib3.HTTPResponse, *given: Any, **named: Any) -> bytes:
+        clock.now += takes.pop(0) if len(takes) > 1 else takes[0]
+        return read(response, *given, **named)
+
+    monkeypatch.setattr(urllib3.HTTPResponse, "read", slow)
+    server.answers = [(200, b'{"v": 1}')]
+    test = SmokeTest(path="/", max_seconds=1)
+    told = check([test], server.url, deadline=60, clock=clock, sleep=clock.sleep)
+    assert len(server.got) == 2
+    assert told["requests"][0]["seconds"] == 0.5
+
+    takes[:] = [3.0]
+    with pytest.raises(SmokeFailure, match=r"answered in 3\.000 s, more than the 1 s allowed"):
+        check([test], server.url, deadline=clock.now, clock=clock, sleep=clock.sleep)
 
 
 def test_nobody_there(server: Server) -> None:
