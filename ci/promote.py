@@ -12,11 +12,10 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime, timezone
 
 import msgspec
 
-from ci.promotion import facts, plan, steps, ways
+from ci.promotion import facts, plan, steps, undoing
 from ci.promotion.plan import Planned
 from ci.promotion.target import Target
 from ci.workspace import Workspace
@@ -25,7 +24,6 @@ from ci_tools.errors import (
     CIError,
     InterruptedRunError,
     PromotionRefusedError,
-    PromotionStuckError,
     PromotionUnderWayError,
     PromotionUndoneError,
     ReleaseNotFoundError,
@@ -117,7 +115,7 @@ def undo(workspace: Workspace, request: Request) -> Promotion | None:
         journal = target.journals.read()
         if journal is None or not journal.open:
             return None
-        return _undone(target, journal, "it was interrupted, and then undone by hand")
+        return undoing.undone(target, journal, "it was interrupted, and then undone by hand")
 
 
 def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -> Promotion:
@@ -155,7 +153,7 @@ def _carried_out(
         bundle,
         journal,
         declared=_declared(target, head),
-        now=_now,
+        now=undoing.now,
         told=console.event,
     )
     try:
@@ -164,7 +162,7 @@ def _carried_out(
     except (PromotionUnderWayError, InterruptedRunError):
         raise  # it is another's now, or is gone on with later
     except CIError as error:
-        _undone(target, journal, error.what)
+        undoing.undone(target, journal, error.what)
         raise PromotionUndoneError(
             f"{journal.release} was not brought to '{target.name}', which is as it was before: "
             f"{error.what}",
@@ -176,53 +174,6 @@ def _carried_out(
     if stands is None or stands.record.id != journal.id:
         raise AssertionError("the record step puts the record")
     return stands.record
-
-
-def _undone(target: Target, journal: Journal, reason: str) -> Promotion:
-    """Undo a promotion and record that. Raises PromotionStuckError where it did not work."""
-    console = target.workspace.console
-    problems: list[str] = []
-
-    def keep(one: Journal) -> None:
-        why = target.journals.keep_if_possible(one)
-        if why:
-            console.warn(f"the journal cannot be kept: {why}")
-
-    console.event(f"going back: {reason}")
-    problems += engine.backward(
-        journal,
-        ways.ways_of(target, console.event),
-        keep,
-        reason=reason,
-        told=console.event,
-    )
-    record = None
-    try:
-        record = _record_of_failure(target, journal, stuck=bool(problems))
-        journal.open = bool(problems)
-        target.journals.keep(journal)
-    except CIError as error:
-        problems.append(f"this cannot be recorded: {error.what}")
-    if problems or record is None:
-        raise PromotionStuckError(
-            f"{journal.release} was not brought to '{target.name}' ({journal.reason}), and "
-            f"'{target.name}' could not be put back completely:{gate.sentence(problems)}",
-            f"Mend that, then run 'python -m ci promote --undo --to {target.name}'; it tries again",
-        )
-    return record
-
-
-def _record_of_failure(target: Target, journal: Journal, *, stuck: bool) -> Promotion:
-    """Put the record of a promotion that was undone, once."""
-    outcome = "partly undone" if stuck else "undone"
-    head = target.records.head()
-    if head is not None and (head.record.id, head.record.outcome) == (journal.id, outcome):
-        return head.record
-    before = target.records.at(journal.previous) if journal.previous else None
-    stands = target.records.standing(before)
-    record = steps.recorded(journal, outcome, _now(), standing=stands.digest if stands else "")
-    record.previous = head.digest if head else ""
-    return target.records.put(record).record
 
 
 def _begun(
@@ -245,7 +196,7 @@ def _begun(
         previous=head.digest if head else "",
         by=by,
         approvals=list(approvals),
-        began=_now(),
+        began=undoing.now(),
         steps=steps.pending(release),
     )
 
@@ -362,7 +313,3 @@ def undo_lines(record: Promotion | None) -> list[str]:
         f"{record.release} was undone in '{record.environment}'",
         *map("  {}".format, record.steps),
     ]
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from ci.promotion import steps
+from ci.promotion import wanted
 from ci.promotion.target import Target
 from ci_tools.documents import Action
 from ci_tools.kubeflow import names
@@ -79,7 +79,7 @@ def plan(
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         copies = list(pool.map(copy, sorted(release.images)))
-    asked = steps.asked_for(target, bundle)
+    asked = wanted.asked_for(target, bundle)
     inventory = target.kubeflow.inventory() if asked else None
     known = {one.name: one.pipeline_id for one in inventory.pipelines()} if inventory else {}
     versions = [
@@ -98,7 +98,7 @@ def plan(
             service=one.servable.service,
             lines=target.services.diff(one),
         )
-        for one in steps.servables(target, bundle)
+        for one in wanted.servables(target, bundle)
     ]
     return Planned(
         action=action,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ci.promotion.services import EcsServices
-from ci.promotion.steps import Service, Wanted
+from ci.promotion.steps import Service
+from ci.promotion.wanted import Wanted
 from ci.promotion.ways import ServicesBack
 from ci_tools import documents as d
 from ci_tools.errors import DeploymentSupersededError
