@@ -16,6 +16,7 @@ from pathlib import Path
 from ci import findings, reports, verdicts
 from ci import release as releasing
 from ci import session as sessions
+from ci.promotion import promoted
 from ci.session import Session
 from ci.workspace import Workspace
 from ci_tools import storage
@@ -53,13 +54,26 @@ def scan(
     """Judge every image of some releases by the policy of this environment and by the
     newest database.
 
-    paths: the releases; by default the release of the build directory.
+    paths: the releases; by default what the environment runs, as the record of its last
+    promotion says, else the release of the build directory.
     id:    ask for this one vulnerability only, whatever the policy counts.
 
     Writes reports/live/. Returns the report, and for each image that could not be
     looked at why not. Raises MissingInputError, ToolError, RegistryError.
     """
-    releases = _releases(workspace, paths)
+    return judged(workspace, _releases(workspace, paths), id=id)
+
+
+def judged(
+    workspace: Workspace,
+    releases: Sequence[Release],
+    *,
+    id: str = "",
+    folder: Path = FOLDER,
+    publish: bool = True,
+) -> tuple[ScanReport, dict[str, CIError]]:
+    """As `scan`, of these releases. folder: below the build directory. publish: keep
+    what was found beside the images, where the next scan finds it."""
     session = sessions.begun(workspace, None)
     session.old_scans = True
     _ = session.trivy.databases.vulnerabilities
@@ -68,7 +82,7 @@ def scan(
 
     def one(image: Running) -> list[ScannedImage]:
         try:
-            return _judged(session, image, id)
+            return _judged(session, image, id, folder, publish)
         except CIError as error:
             problems[image.reference] = error
             return []
@@ -76,7 +90,7 @@ def scan(
     with ThreadPoolExecutor(max_workers=(os.cpu_count() or 2) + 2) as pool:
         found = [image for several in pool.map(one, running) for image in several]
     session.settle()
-    before = reports.read(workspace.build / FILE)
+    before = reports.read(workspace.build / folder / FILE.name)
     policy = workspace.scan_policy
     report = ScanReport(
         project=releases[0].project,
@@ -89,7 +103,7 @@ def scan(
         images=found,
         waivers=gate.notes(policy, reports.by_component(found), session.day, whole=False),
     )
-    written.write(workspace.build / FOLDER, report, before)
+    written.write(workspace.build / folder, report, before)
     return report, problems
 
 
@@ -102,10 +116,15 @@ def would(workspace: Workspace, paths: Sequence[Path] = ()) -> list[str]:
 
 
 def _releases(workspace: Workspace, paths: Sequence[Path]) -> list[Release]:
-    return [
-        storage.read(path, Release, made_by="release")
-        for path in paths or (workspace.build / releasing.FILE,)
-    ]
+    """Those of the files, or what the environment runs, or what was built here."""
+    if paths:
+        return [storage.read(path, Release, made_by="release") for path in paths]
+    built = workspace.build / releasing.FILE
+    if not workspace.dry_run and not (workspace.embedded and built.exists()):
+        running = promoted.release(workspace)
+        if running is not None:
+            return [running]
+    return [storage.read(built, Release, made_by="release")]
 
 
 def images(releases: Sequence[Release]) -> list[Running]:
@@ -123,7 +142,9 @@ def images(releases: Sequence[Release]) -> list[Running]:
     return list(known.values())
 
 
-def _judged(session: Session, image: Running, id: str) -> list[ScannedImage]:
+def _judged(
+    session: Session, image: Running, id: str, folder: Path, publish: bool
+) -> list[ScannedImage]:
     """Each platform of one image, judged. Raises CIError where it cannot be looked at."""
     workspace = session.workspace
     parts = split(image.reference)
@@ -134,7 +155,7 @@ def _judged(session: Session, image: Running, id: str) -> list[ScannedImage]:
     made = builders.present(registry, parts.path, digest)
     if not made.subjects:
         raise RegistryError("it is not in its registry", "Release again what runs")
-    root = FOLDER / digest.rpartition(":")[2][:12]
+    root = folder / digest.rpartition(":")[2][:12]
     log = workspace.build / "logs" / f"live-{image.component}.log"
     scanned = verdicts.judged(
         session, image.component, parts.path, made.subjects, log, root=root, registry=registry
@@ -142,7 +163,8 @@ def _judged(session: Session, image: Running, id: str) -> list[ScannedImage]:
     for sbom in scanned.sboms:
         sbom.result()
     digests = {subject.platform: subject.digest for subject in made.subjects}
-    session.behind(findings.publish, registry, parts.path, scanned, digests)
+    if publish:
+        session.behind(findings.publish, registry, parts.path, scanned, digests)
     found = []
     for one in scanned.images:
         one.image.reference = image.reference

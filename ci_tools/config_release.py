@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from ci_tools.config_base import Section
+from ci_tools.config_base import Name, Section
 
 Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -34,8 +34,17 @@ class Signing(Section):
 
 
 class Promotion(Section):
-    """What an environment takes. keys: files of the public keys (PEM) that may have
-    signed a release, relative to the repository.
+    """What an environment takes.
+
+    keys: files of the public keys (PEM) that may have signed a release, relative to
+    the repository.
+    after: the environment that a release must have been verified in before, and
+    whose registry it comes from; without one it need not have been, anywhere.
+    branches: patterns of origin's branches, on one of which its commit must be.
+    approvals: how many people, other than who promotes, must have approved.
     """
 
     keys: list[Annotated[str, Meta(min_length=1)]] = []
+    after: Name | None = None
+    branches: Annotated[tuple[str, ...], Meta(min_length=1)] = ("main", "master")
+    approvals: Annotated[int, Meta(ge=0, le=20)] = 0

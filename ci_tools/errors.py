@@ -276,6 +276,26 @@ class ReleaseNotFoundError(CIError):
     summary = "a release cannot be found"
 
 
+class PromotionRefusedError(CIError):
+    exit_code = 53
+    summary = "a release is not allowed into an environment"
+
+
+class PromotionUndoneError(CIError):
+    exit_code = 54
+    summary = "a promotion failed and the environment was put back"
+
+
+class PromotionStuckError(CIError):
+    exit_code = 55
+    summary = "a promotion failed and could not be put back completely"
+
+
+class PromotionUnderWayError(CIError):
+    exit_code = 56
+    summary = "another promotion is under way or was left unfinished"
+
+
 class InterruptedRunError(CIError):
     exit_code = 130
     summary = "interrupted (Ctrl-C or SIGTERM); nothing is left half-written"

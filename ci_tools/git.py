@@ -192,6 +192,11 @@ def heads(repository: Path) -> frozenset[str]:
 
     Raises ToolError when origin cannot be asked; nobody is asked for a password.
     """
+    return frozenset(tips(repository))
+
+
+def tips(repository: Path) -> dict[str, str]:
+    """Branch -> commit, of all that origin has now. Raises ToolError as `heads`."""
     command = ["git", "-C", os.fspath(repository), "ls-remote", "--heads", "origin"]
     ssh = os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
     try:
@@ -217,9 +222,59 @@ def heads(repository: Path) -> frozenset[str]:
         raise _no_heads(re.sub(r"//[^/@\s]*@", "//", said)[:300])
     # Not splitlines, which ends a line at what a branch's name may hold.
     lines = done.stdout.decode("utf-8", "surrogateescape").split("\n")
-    references = (line.partition("\t")[2] for line in lines)
-    return frozenset(
-        name.removeprefix("refs/heads/") for name in references if name.startswith("refs/heads/")
+    told = (line.partition("\t") for line in lines)
+    return {
+        name.removeprefix("refs/heads/"): commit
+        for commit, _, name in told
+        if name.startswith("refs/heads/")
+    }
+
+
+def branch_of(repository: Path, commit: str, patterns: Sequence[str]) -> str:
+    """A branch of origin, of those that match a pattern, which holds a commit now; "" for none.
+
+    Nothing is fetched: a branch's newest commit that this clone lacks was made after the
+    clone last fetched, and then what it knew of that branch counts too.
+
+    Raises ToolError when origin cannot be asked, has no such branch, or the clone knows
+    too little to tell.
+    """
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+        return ""
+    found = {
+        name: tip
+        for name, tip in tips(repository).items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    if not found:
+        raise ToolError(
+            f"origin has none of the branches {', '.join(patterns)}",
+            "Mend the names of the branches in ci.yaml, or the remote 'origin'",
+        )
+    unknown = []
+    for name, tip in sorted(found.items()):
+        if tip == commit:
+            return name
+        known = _is_there(repository, tip)
+        at = tip if known else f"refs/remotes/origin/{name}"
+        if _is_there(repository, commit) and _is_there(repository, at):
+            arguments = ["merge-base", "--is-ancestor", commit, at]
+            if _git(repository, *arguments) is not None:
+                return name
+        if not known or not _is_there(repository, commit):
+            unknown.append(name)
+    if unknown:
+        raise ToolError(
+            f"this clone does not know all of origin's {', '.join(unknown)}",
+            "Run 'git fetch origin' (with --unshallow in a shallow clone)",
+        )
+    return ""
+
+
+def _is_there(repository: Path, commit: str) -> bool:
+    name = f"{commit}^{{commit}}"
+    return (
+        _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", name) is not None
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ci.cli import launch, others, pipelines, releases, scan, service, stages
+from ci.cli import launch, others, pipelines, promote, releases, scan, service, stages
 from ci.cli.group import SECTIONS, cli
 from ci.cli.options import parsed
 
@@ -13,6 +13,7 @@ __all__ = [
     "others",
     "parsed",
     "pipelines",
+    "promote",
     "releases",
     "scan",
     "service",

@@ -15,7 +15,7 @@ SECTIONS = {
     "Scans": ["scan"],
     "Pipelines in Kubeflow": ["pipelines"],
     "Prediction service": ["service"],
-    "Releases": ["releases"],
+    "Releases": ["promote", "rollback", "releases"],
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
 }

@@ -62,7 +62,8 @@ def db(
     multiple=True,
     type=LOCK,
     metavar="FILE",
-    help="What runs; may be given again. Default: release.json of the build directory.",
+    help="What runs; may be given again. Default: what the environment was promoted to, "
+    "else release.json of the build directory.",
 )
 @click.option("--id", metavar="CVE", default="", help="Look for this one only, whatever counts.")
 def live(workspace: Workspace, as_json: bool, releases: tuple[Path, ...], id: str) -> None:

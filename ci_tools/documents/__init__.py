@@ -14,6 +14,13 @@ from ci_tools.documents.deployment import Deployed, FailedService, Model, Revisi
 from ci_tools.documents.images import FailedImage, Ingredients, Lock, LockedImage, Verdict
 from ci_tools.documents.pipelines import Compiled, CompiledPipeline, Pins, Upload, Uploads
 from ci_tools.documents.plan import Plan, PlannedComponent
+from ci_tools.documents.promotion import (
+    Action,
+    Journal,
+    JournalStep,
+    PromotedPipeline,
+    Promotion,
+)
 from ci_tools.documents.release import (
     Release,
     ReleasedImage,
@@ -43,6 +50,7 @@ from ci_tools.documents.training import (
 
 __all__ = [
     "SCHEMA",
+    "Action",
     "Artifact",
     "Attempt",
     "Baseline",
@@ -55,6 +63,8 @@ __all__ = [
     "FailedService",
     "Finding",
     "Ingredients",
+    "Journal",
+    "JournalStep",
     "Json",
     "JsonValue",
     "Judged",
@@ -67,6 +77,8 @@ __all__ = [
     "Pins",
     "Plan",
     "PlannedComponent",
+    "PromotedPipeline",
+    "Promotion",
     "Release",
     "ReleasedImage",
     "ReleasedPipeline",

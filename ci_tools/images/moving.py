@@ -13,6 +13,8 @@ import msgspec
 
 from ci_tools.errors import RegistryError
 from ci_tools.images import artifacts, bounded, upload
+from ci_tools.images.direct import Answer
+from ci_tools.images.registry import TAG_TAKEN as TAKEN
 from ci_tools.images.registry import Registry
 
 _LARGEST = 64 << 20  # bytes
@@ -42,6 +44,32 @@ def put(registry: Registry, repository: str, tag: str, kind: str, content: bytes
     kind: its media type. Raises RegistryError, CredentialsError.
     """
     registry.ensure_repository(repository, mutable=True)
+    manifest, answer = _sent(registry, repository, tag, kind, content)
+    if not answer.ok:
+        raise upload.refused(registry, repository, answer)
+    return artifacts.digest_of(manifest)
+
+
+def claim(registry: Registry, repository: str, tag: str, kind: str, content: bytes) -> bool:
+    """Let a tag that names nothing yet name this document; False where the registry says
+    that the tag is taken.
+
+    Only a registry whose tags are immutable says so (ECR, in a repository that we make):
+    there one of several that claim it at once gets it. Elsewhere the last one does.
+    Raises RegistryError, CredentialsError.
+    """
+    registry.ensure_repository(repository)
+    _, answer = _sent(registry, repository, tag, kind, content)
+    if answer.status_code in TAKEN:
+        return False
+    if not answer.ok:
+        raise upload.refused(registry, repository, answer)
+    return True
+
+
+def _sent(
+    registry: Registry, repository: str, tag: str, kind: str, content: bytes
+) -> tuple[bytes, Answer]:
     manifest = msgspec.json.encode(
         _Manifest(
             artifact_type=kind,
@@ -51,10 +79,7 @@ def put(registry: Registry, repository: str, tag: str, kind: str, content: bytes
     )
     for blob in (artifacts.NOTHING, content):
         upload.blob(registry, repository, blob)
-    answer = upload.manifest(registry, repository, tag, manifest, artifacts.MANIFEST)
-    if not answer.ok:
-        raise upload.refused(registry, repository, answer)
-    return artifacts.digest_of(manifest)
+    return manifest, upload.manifest(registry, repository, tag, manifest, artifacts.MANIFEST)
 
 
 def get(registry: Registry, repository: str, tag: str, kind: str) -> bytes | None:

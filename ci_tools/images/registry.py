@@ -25,7 +25,7 @@ from ci_tools.images.transport import Known, Transport, said
 __all__ = ["Image", "Patience", "Registry", "of"]
 
 _AT_ONCE = 16
-_TAG_TAKEN = (400, 409, 412)
+TAG_TAKEN = (400, 409, 412)  # the answers of registries whose tags are immutable
 
 
 class Registry:
@@ -141,7 +141,7 @@ class Registry:
             )
             raise CredentialsError(f"{name} may not be tagged by us ({said(answer)})", todo)
         now = self.digest(repository, tag) if answer.ok else None
-        if answer.status_code in _TAG_TAKEN:
+        if answer.status_code in TAG_TAKEN:
             # An immutable tag: distribution's TAG_INVALID is ECR's answer too, even for the
             # very same digest (aws/containers-roadmap#2380); Harbor's is a 412.
             now = self.digest(repository, tag)

@@ -20,6 +20,7 @@ from ci_tools.kubeflow.branches import Mark
 from ci_tools.kubeflow.known import Known, KnownVersion, Schedule
 from ci_tools.kubeflow.wanted import Wanted
 
+_LOOKED_AT = 5  # versions of one content
 _NAMESPACE = uuid.UUID("5e0c5a1d-6d0f-4a7e-9a53-0a4f0d3e6c11")  # of our uuid5 ids
 
 
@@ -101,14 +102,18 @@ class Catalogue:
 
     def latest(self, pipeline_id: str) -> KnownVersion | None:
         """See `Inventory.latest`."""
-        for known in self.pipelines():
-            if known.pipeline_id == pipeline_id:
-                versions = self._versions(known.name)
-                name = max(versions, key=lambda it: (versions[it].created, it))
-                one = versions[name]
-                created = f"{one.created[:19]}Z" if one.created else ""
-                return KnownVersion(one.version_id, name, one.tags, created)
-        return None
+        return next(iter(self.versions(pipeline_id, "")), None)
+
+    def versions(self, pipeline_id: str, ending: str) -> list[KnownVersion]:
+        """See `Inventory.versions`."""
+        versions = self._versions(self._name(pipeline_id) or "")
+        names = sorted(versions, key=lambda it: (versions[it].created, it), reverse=True)
+        found = []
+        for name in names:
+            one = versions[name]
+            created = f"{one.created[:19]}Z" if one.created else ""
+            found.append(KnownVersion(one.version_id, name, one.tags, created))
+        return [one for one in found if one.name.endswith(ending)][:_LOOKED_AT]
 
     def schedules(self) -> list[Schedule]:
         """See `Inventory.schedules`. There are none on this machine."""
@@ -128,8 +133,29 @@ class Catalogue:
                 f"{directory} could not be deleted ({error.strerror})", "Mend the permissions"
             ) from error
 
+    def delete_version(self, pipeline_id: str, version_id: str) -> None:
+        """See `Inventory.delete_version`. Raises WriteError."""
+        name = self._name(pipeline_id) or ""
+        for version, one in self._versions(name).items():
+            if one.version_id != version_id:
+                continue
+            path = self.path(name, version)
+            try:  # the record first, which is what makes it a version
+                _record(path).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise WriteError(
+                    f"{path} could not be deleted ({error.strerror})", "Mend the permissions"
+                ) from error
+
+    def _name(self, pipeline_id: str) -> str | None:
+        names = (one.name for one in self.pipelines() if one.pipeline_id == pipeline_id)
+        return next(names, None)
+
     def _versions(self, name: str) -> dict[str, Version]:
-        found = {}
+        found: dict[str, Version] = {}
+        if not name:
+            return found
         for path in (self._directory / name).glob("[!.]*.json"):
             version = storage.read_if_there(path, Version, made_by="upload")
             if version is not None:

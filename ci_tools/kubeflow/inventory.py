@@ -12,6 +12,7 @@ from ci_tools import config
 from ci_tools.kubeflow import api, branches
 from ci_tools.kubeflow.known import Known, KnownVersion, Schedule
 
+_LOOKED_AT = 5  # versions of one content: builds may have left one a commit
 _NAMES_AT_ONCE = 40  # so that a URL stays below the 8 KB that proxies take
 
 
@@ -45,13 +46,14 @@ class ServerInventory:
     def latest(self, pipeline_id: str) -> KnownVersion | None:
         """See `Inventory.latest`."""
         for it in self.newest(pipeline_id):
-            return KnownVersion(
-                version_id=str(it.pipeline_version_id),
-                name=str(it.name or it.display_name),
-                tags=dict(it.tags or {}),
-                created=_time(it.created_at),
-            )
+            return _version(it)
         return None
+
+    def versions(self, pipeline_id: str, ending: str) -> list[KnownVersion]:
+        """See `Inventory.versions`."""
+        some = {"key": "name", "operation": "IS_SUBSTRING", "string_value": ending}
+        found = map(_version, self.newest(pipeline_id, _LOOKED_AT, filter=filtered(some)))
+        return [one for one in found if one.name.endswith(ending)]
 
     def newest(self, pipeline_id: str, most: int = 1, **keywords: Any) -> list[Any]:
         """The versions that were created last, as the server tells them; one call."""
@@ -87,6 +89,12 @@ class ServerInventory:
             # Without cascade a pipeline that has versions is refused.
             self._api.ask(deletion, known.pipeline_id, cascade=True)
 
+    def delete_version(self, pipeline_id: str, version_id: str) -> None:
+        """See `Inventory.delete_version`."""
+        deletion = self._api.pipelines.pipeline_service_delete_pipeline_version_with_http_info
+        with contextlib.suppress(api.NotFound):
+            self._api.ask(deletion, pipeline_id, version_id)
+
     def _listed(self, **keywords: Any) -> Iterator[Known]:
         listing = self._api.pipelines.pipeline_service_list_pipelines_with_http_info
         for it in self._api.pages(listing, "pipelines", **self.where, **keywords):
@@ -104,6 +112,15 @@ def filtered(*predicates: dict[str, Any]) -> str:
     backend/src/apiserver/server/list_request_util.go.
     """
     return json.dumps({"predicates": list(predicates)}, separators=(",", ":"))
+
+
+def _version(it: Any) -> KnownVersion:
+    return KnownVersion(
+        version_id=str(it.pipeline_version_id),
+        name=str(it.name or it.display_name),
+        tags=dict(it.tags or {}),
+        created=_time(it.created_at),
+    )
 
 
 def _time(value: datetime | None) -> str:

@@ -45,8 +45,14 @@ class Inventory(Protocol):
     def latest(self, pipeline_id: str) -> KnownVersion | None:
         """The version that was created last; None without any."""
 
+    def versions(self, pipeline_id: str, ending: str) -> list[KnownVersion]:
+        """The newest versions whose names end so, newest first; five at most."""
+
     def schedules(self) -> list[Schedule]:
         """The schedules that are enabled."""
 
     def delete(self, known: Known) -> None:
         """Delete a pipeline and its versions; nothing happens where it is gone."""
+
+    def delete_version(self, pipeline_id: str, version_id: str) -> None:
+        """Delete one version; nothing happens where it is gone."""

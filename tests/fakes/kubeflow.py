@@ -156,6 +156,11 @@ class FakeKubeflow:
             raise Refused(404, f"PipelineVersion {version_id} not found")
         return found
 
+    def delete_version(self, pipeline_id: str, version_id: str) -> dict[str, Any]:
+        self.version(pipeline_id, version_id)
+        del self.versions[version_id]
+        return {}
+
     # experiments and runs ---------------------------------------------------------
 
     def create_experiment(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -408,6 +413,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return fake.page("pipeline_versions", found, query)
             case ["GET", "pipelines", identity, "versions", version]:
                 return fake.version(identity, version)
+            case ["DELETE", "pipelines", identity, "versions", version]:
+                return fake.delete_version(identity, version)
             case ["GET", "experiments"]:
                 found = [
                     it

@@ -145,3 +145,58 @@ def test_without_git_on_the_machine(
     (repository.root / ".git").mkdir()
     with pytest.raises(ToolError, match="git is not on PATH"):
         git.files(repository.root)
+
+
+# the branch that a commit is on -----------------------------------------------------------------
+
+
+@pytest.fixture
+def cloned(repository: Any, tmp_path: Path) -> tuple[Any, Any]:
+    """A repository, and a clone of it."""
+    from tests.unit.conftest import Repository
+
+    repository.write("a")
+    repository.commit()
+    other = Repository(tmp_path / "clone")
+    other.git("clone", "-q", str(repository.root), ".")
+    return repository, other
+
+
+def test_a_commit_of_a_branch_is_found_there(cloned: tuple[Any, Any]) -> None:
+    origin, clone = cloned
+    first = clone.git("rev-parse", "HEAD").strip()
+    assert git.branch_of(clone.root, first, ["main"]) == "main"
+    assert git.branch_of(clone.root, first, ["ma*"]) == "main"
+    origin.write("b")
+    newer = origin.commit()
+    # The clone lacks both, but origin says that it is the newest.
+    assert git.branch_of(clone.root, newer, ["main"]) == "main"
+    # What the clone knew of the branch counts too.
+    assert git.branch_of(clone.root, first, ["main"]) == "main"
+
+
+def test_a_commit_of_another_branch_is_not(cloned: tuple[Any, Any]) -> None:
+    origin, clone = cloned
+    origin.git("checkout", "-q", "-b", "feature")
+    origin.write("c")
+    commit = origin.commit()
+    with pytest.raises(ToolError, match="does not know all of origin's main"):
+        git.branch_of(clone.root, commit, ["main"])
+    clone.git("fetch", "-q")
+    assert git.branch_of(clone.root, commit, ["main"]) == ""
+    assert git.branch_of(clone.root, commit, ["main", "feature"]) == "feature"
+
+
+def test_a_commit_that_is_none_is_on_no_branch(cloned: tuple[Any, Any]) -> None:
+    for hostile in ("--help", "HEAD", "main", "$(touch x)", ""):
+        assert git.branch_of(cloned[1].root, hostile, ["main"]) == ""
+
+
+def test_without_the_branches_or_origin_nobody_can_tell(cloned: tuple[Any, Any]) -> None:
+    _, clone = cloned
+    commit = clone.git("rev-parse", "HEAD").strip()
+    with pytest.raises(ToolError, match="origin has none of the branches release"):
+        git.branch_of(clone.root, commit, ["release"])
+    clone.git("remote", "set-url", "origin", str(clone.root / "nowhere"))
+    with pytest.raises(ToolError, match="cannot ask origin"):
+        git.branch_of(clone.root, commit, ["main"])

@@ -418,6 +418,20 @@ def test_a_pipeline_is_deleted_with_its_versions(server: Server) -> None:
     inventory.delete(known)  # somebody else was faster
 
 
+def test_one_version_is_found_by_its_content_and_deleted(server: Server) -> None:
+    first, second = server.upload(command="true"), server.upload(command="false")
+    inventory = server.client().inventory()
+    ending = names.ending(second.sha256)
+    (found,) = inventory.versions(second.pipeline_id, ending)
+    assert (found.version_id, found.name) == (second.version_id, second.version)
+    inventory.delete_version(second.pipeline_id, second.version_id)
+    inventory.delete_version(second.pipeline_id, second.version_id)  # it is gone
+    assert inventory.versions(second.pipeline_id, ending) == []
+    latest = inventory.latest(first.pipeline_id)
+    assert latest is not None
+    assert latest.version_id == first.version_id
+
+
 @scripted
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_fake_refuses_what_the_server_does(server: Server) -> None:

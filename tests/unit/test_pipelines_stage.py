@@ -393,6 +393,20 @@ def test_deleting_from_the_catalogue(catalogue: Catalogue, tmp_path: Path) -> No
     assert list((tmp_path / "catalogue").iterdir()) == []
 
 
+def test_deleting_one_version_from_the_catalogue(catalogue: Catalogue, tmp_path: Path) -> None:
+    first = catalogue.upload(wanted(tmp_path))
+    second = catalogue.upload(wanted(tmp_path, command="false"))
+    (known,) = catalogue.pipelines()
+    (found,) = catalogue.versions(known.pipeline_id, names.ending(second.sha256))
+    assert found.version_id == second.version_id
+    for _ in range(2):
+        catalogue.delete_version(known.pipeline_id, second.version_id)
+    assert [it.name for it in catalogue.versions(known.pipeline_id, "")] == [first.version]
+    catalogue.delete_version(known.pipeline_id, first.version_id)
+    assert catalogue.pipelines() == []
+    assert catalogue.latest(known.pipeline_id) is None
+
+
 # origin's branches ------------------------------------------------------------------
 
 

@@ -1,0 +1,315 @@
+"""Stages `promote` and `rollback`: a release into an environment, whole or not at all.
+
+What keeps it whole: a gate before anything is touched, a lock, steps in an order in which
+nothing is seen before all is there, a journal of them, and the way back of each.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import msgspec
+
+from ci.promotion import facts, plan, steps, undoing
+from ci.promotion.plan import Planned
+from ci.promotion.target import Target
+from ci.workspace import Workspace
+from ci_tools.documents import Action, Journal, Promotion
+from ci_tools.errors import (
+    CIError,
+    InterruptedRunError,
+    PromotionRefusedError,
+    PromotionUnderWayError,
+    PromotionUndoneError,
+    ReleaseNotFoundError,
+)
+from ci_tools.promotion import engine, gate, records
+from ci_tools.promotion.records import Kept
+from ci_tools.release.bundle import Bundle
+
+_DONE = "done"
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """approvals: who approved. wait: seconds for another promotion to end. break_lock:
+    take the lock over from whoever has it."""
+
+    approvals: tuple[str, ...] = ()
+    wait: float = 0.0
+    break_lock: bool = False
+
+
+def promote(workspace: Workspace, what: str, request: Request) -> Promotion:
+    """Bring a release into the environment of the workspace, or leave it as it was.
+
+    what: its name, commit, digest or the path of its bundle. One that was interrupted
+    goes on where it was.
+
+    Raises PromotionRefusedError (nothing was touched), PromotionUndoneError,
+    PromotionStuckError, PromotionUnderWayError; ReleaseNotFoundError,
+    ReleaseSignatureError, ConfigError, RegistryError, CredentialsError.
+    """
+    target = Target(workspace)
+    _ = target.settings
+    return _brought(target, target.find(what), "promote", request)
+
+
+def rollback(workspace: Workspace, what: str | None, request: Request) -> Promotion:
+    """Go back to a release that the environment ran: the one before, or `what`.
+
+    Raises as `promote`, and ReleaseNotFoundError where there is none to go back to.
+    """
+    target = Target(workspace)
+    _ = target.settings
+    return _brought(target, _earlier(target, what), "rollback", request)
+
+
+def plan_of(workspace: Workspace, what: str | None, action: Action, request: Request) -> Planned:
+    """What `promote` or `rollback` would do, and whether it would be refused. Changes nothing
+    but files below the build directory. Raises as they do, less what the doing raises."""
+    target = Target(workspace)
+    _ = target.settings
+    bundle = target.find(what or "") if action == "promote" else _earlier(target, what)
+    by = person()
+    known = facts.gathered(
+        target, bundle, action, by=by, approvals=request.approvals, look_only=True
+    )
+    judged = gate.judge(known, target.settings, action)
+    refusals = judged.refusals
+    open_ = target.journals.read()
+    if open_ is not None and open_.open:
+        refusals = [*refusals, _unfinished(open_)[0]]
+    stands = target.records.standing(target.records.head())
+    return plan.plan(
+        target,
+        bundle,
+        action,
+        runs=stands.record.release if stands else "",
+        refusals=refusals,
+        warnings=judged.warnings,
+    )
+
+
+def raise_refusals(planned: Planned) -> None:
+    """Raises PromotionRefusedError where it would be refused."""
+    if planned.refusals:
+        raise _refused(planned.release, planned.environment, planned.refusals)
+
+
+def undo(workspace: Workspace, request: Request) -> Promotion | None:
+    """Put back what an interrupted promotion did; its record, or None where none is open.
+
+    Needs the journal alone, on whatever machine. Raises PromotionStuckError,
+    PromotionUnderWayError, RegistryError, CredentialsError.
+    """
+    target = Target(workspace)
+    journal = target.journals.read()
+    if journal is None or not journal.open:
+        return None
+    with _lease(target, request, journal.release):
+        journal = target.journals.read()
+        if journal is None or not journal.open:
+            return None
+        return undoing.undone(target, journal, "it was interrupted, and then undone by hand")
+
+
+def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -> Promotion:
+    release = bundle.release
+    _check_open(target.journals.read(), release.name, action)
+    by = person()
+    known = facts.gathered(target, bundle, action, by=by, approvals=request.approvals)
+    judged = gate.judge(known, target.settings, action)
+    if judged.refusals:
+        raise _refused(release.name, target.name, judged.refusals)
+    for warning in judged.warnings:
+        target.workspace.console.warn(f"going back all the same: {warning}")
+    with _lease(target, request, release.name) as alive:
+        journal = target.journals.read()
+        _check_open(journal, release.name, action)
+        head = target.records.head()
+        if journal is None or not journal.open:
+            journal = _begun(target, bundle, action, head, by, gate.approvers(known))
+        else:
+            target.workspace.console.event(f"going on with what {journal.by} began")
+        return _carried_out(target, bundle, journal, head, alive)
+
+
+def _carried_out(
+    target: Target,
+    bundle: Bundle,
+    journal: Journal,
+    head: Kept | None,
+    alive: Callable[[], None],
+) -> Promotion:
+    """Every step; or all of them undone, and the error that says so."""
+    console = target.workspace.console
+    doing = steps.steps_of(
+        target,
+        bundle,
+        journal,
+        declared=_declared(target, head),
+        now=undoing.now,
+        told=console.event,
+    )
+    try:
+        with console.live(), console.working(target.name, f"{journal.action} {journal.release}"):
+            engine.forward(journal, doing, target.journals.keep, alive=alive, told=console.event)
+    except (PromotionUnderWayError, InterruptedRunError):
+        raise  # it is another's now, or is gone on with later
+    except CIError as error:
+        undoing.undone(target, journal, error.what)
+        raise PromotionUndoneError(
+            f"{journal.release} was not brought to '{target.name}', which is as it was before: "
+            f"{error.what}",
+            error.todo,
+        ) from error
+    journal.open = False
+    target.journals.keep(journal)
+    stands = target.records.head()
+    if stands is None or stands.record.id != journal.id:
+        raise AssertionError("the record step puts the record")
+    return stands.record
+
+
+def _begun(
+    target: Target,
+    bundle: Bundle,
+    action: Action,
+    head: Kept | None,
+    by: str,
+    approvals: Sequence[str],
+) -> Journal:
+    release = bundle.release
+    return Journal(
+        id=uuid.uuid4().hex,
+        action=action,
+        environment=target.name,
+        project=release.project,
+        release=release.name,
+        bundle=bundle.sha256,
+        commit=release.source.commit,
+        previous=head.digest if head else "",
+        by=by,
+        approvals=list(approvals),
+        began=undoing.now(),
+        steps=steps.pending(release),
+    )
+
+
+def _check_open(journal: Journal | None, release: str, action: Action) -> None:
+    """Raises PromotionUnderWayError where something else is unfinished."""
+    if journal is None or not journal.open:
+        return
+    if journal.undoing or (journal.release, journal.action) != (release, action):
+        raise PromotionUnderWayError(*_unfinished(journal))
+
+
+def _unfinished(journal: Journal) -> tuple[str, str]:
+    done = [step.name for step in journal.steps if step.state == _DONE]
+    begun = [step.name for step in journal.steps if step.state in ("begun", "stuck")]
+    state = "going back" if journal.undoing else f"done: {', '.join(done) or 'nothing'}"
+    verb = "promotion" if journal.action == "promote" else "roll-back"
+    what = (
+        f"the {verb} of {journal.release} to '{journal.environment}' that {journal.by} began at "
+        f"{journal.began} is unfinished ({state}{'; within: ' + ', '.join(begun) if begun else ''})"
+    )
+    undo = f"'python -m ci promote --undo --to {journal.environment}' puts all of it back"
+    if journal.undoing:
+        return what, undo
+    again = f"python -m ci {journal.action} {journal.release[:20]} --to {journal.environment}"
+    return what, f"'{again}' goes on with it, {undo}"
+
+
+def _lease(
+    target: Target, request: Request, release: str
+) -> AbstractContextManager[Callable[[], None]]:
+    def head() -> str:
+        found = target.records.head()
+        return found.digest if found else ""
+
+    return target.lease.held(
+        head,
+        who=person(),
+        release=release,
+        wait=request.wait,
+        take=request.break_lock,
+        told=target.workspace.console.event,
+    )
+
+
+def _earlier(target: Target, what: str | None) -> Bundle:
+    if what is not None:
+        return target.published(what)
+    found = records.before([one.record for one in target.records.history()])
+    if found is None:
+        raise ReleaseNotFoundError(
+            f"'{target.name}' ran nothing before what it runs now",
+            "See 'python -m ci releases history'; name a release to go back to",
+        )
+    return target.published(found.release)
+
+
+def _declared(target: Target, head: Kept | None) -> Mapping[str, str]:
+    """Component -> the declaration of what the environment runs, as far as it is known."""
+    stands = target.records.standing(head)
+    if stands is None:
+        return {}
+    try:
+        bundle = target.published(stands.record.release)
+        return {
+            name: bundle.files[one.file].decode("utf-8", "replace")
+            for name, one in bundle.release.servables.items()
+        }
+    except CIError as error:  # going back is then proven with the new declaration
+        target.workspace.console.warn(f"what runs now is not known in full: {error.what}")
+        return {}
+
+
+def _refused(release: str, environment: str, refusals: Sequence[str]) -> PromotionRefusedError:
+    return PromotionRefusedError(
+        f"{release} may not go to '{environment}', where nothing was touched:"
+        f"{gate.sentence(refusals)}",
+        "Mend each of these, or promote another release",
+    )
+
+
+def person() -> str:
+    """Who promotes, as far as anybody tells: Jenkins' user, else this machine's."""
+    told = os.environ.get("BUILD_USER_ID") or os.environ.get("BUILD_USER")
+    if told:
+        return told
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def lines(record: Promotion) -> list[str]:
+    """What was done, for people."""
+    done = {"promote": "runs", "rollback": "is back on"}[record.action]
+    told = [f"'{record.environment}' {done} {record.release}"]
+    told += [f"  image     {name}  {one}" for name, one in sorted(record.images.items())]
+    told += [
+        f"  pipeline  {name}  {one.version}  {one.version_id}"
+        for name, one in sorted(record.pipelines.items())
+    ]
+    told += [
+        f"  service   {one.service}  {one.task_definition}  {one.url}"
+        for _, one in sorted(record.services.items())
+    ]
+    return told
+
+
+def undo_lines(record: Promotion | None) -> list[str]:
+    if record is None:
+        return ["no promotion is unfinished"]
+    return [
+        f"{record.release} was undone in '{record.environment}'",
+        *map("  {}".format, record.steps),
+    ]

@@ -1,0 +1,110 @@
+"""What the gate is told of a release: signatures, branches, records and today's scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ci import live
+from ci.promotion.target import Target
+from ci_tools import git
+from ci_tools.documents import Action, Release
+from ci_tools.errors import CIError, ReleaseSignatureError, ToolError
+from ci_tools.promotion import gate
+from ci_tools.promotion.gate import Facts, Scanned
+from ci_tools.release import keys, signing
+from ci_tools.release.bundle import Bundle
+
+SCANS = Path("reports") / "promote"
+
+
+def gathered(
+    target: Target,
+    bundle: Bundle,
+    action: Action,
+    *,
+    by: str,
+    approvals: Sequence[str],
+    look_only: bool = False,
+) -> Facts:
+    """All facts, however bad one is: refusals are told at once.
+
+    look_only: leave nothing behind in a registry, not even what a scan found.
+
+    Raises ReleaseSignatureError where the bytes are no release at all, so that nothing
+    in them is to be believed; ConfigError, RegistryError, CredentialsError.
+    """
+    release = bundle.release  # held to its name, its files and what was asked for
+    workspace, settings = target.workspace, target.settings
+    allowed = keys.load_all(settings.keys, workspace.repository)
+    signature = ""
+    try:
+        signing.verify(bundle, allowed)
+    except ReleaseSignatureError as error:
+        if not release.problems:  # which are refusals of their own
+            signature = error.what
+    on_branch, branch_problem = _branch(target, release)
+    # What an unsigned release names is not looked for anywhere.
+    scans, unscanned = ([], {}) if signature else _scans(target, release, publish=not look_only)
+    return Facts(
+        release=release,
+        signature=signature,
+        project=workspace.project,
+        on_branch=on_branch,
+        branch_problem=branch_problem,
+        verified=_verified(target, release),
+        scans=scans,
+        unscanned=unscanned,
+        allow_incomplete=workspace.environment.allow_incomplete_scan,
+        by=by,
+        approvals=approvals,
+        promoted_before=action == "rollback" and _ran(target, release),
+    )
+
+
+def _branch(target: Target, release: Release) -> tuple[str, str]:
+    commit = release.source.commit
+    if commit is None or release.source.dirty:
+        return "", ""
+    try:
+        found = git.branch_of(target.workspace.repository, commit, target.settings.branches)
+    except ToolError as error:
+        return "", error.what
+    return found, ""
+
+
+def _verified(target: Target, release: Release) -> str:
+    """How it was verified where it must have been; "" for not at all."""
+    after = target.settings.after
+    if after is None:
+        return ""
+    told = gate.verified_in(release, after)
+    if told or target.source is None:
+        return told
+    return f"promoted to '{after}' before" if _ran(target.source, release) else ""
+
+
+def _ran(target: Target, release: Release) -> bool:
+    """Whether an environment was brought to it, and all of it was verified there."""
+    return any(
+        one.record.outcome == "done" and one.record.release == release.name
+        for one in target.records.history()
+    )
+
+
+def _scans(
+    target: Target, release: Release, *, publish: bool
+) -> tuple[list[Scanned], dict[str, str]]:
+    """Today's verdict on each image, and why some have none."""
+    workspace = target.workspace
+    try:
+        with workspace.console.working("scan", f"{len(release.images)} images"):
+            report, problems = live.judged(workspace, [release], folder=SCANS, publish=publish)
+    except CIError as error:
+        return [], dict.fromkeys(release.images, error.what)
+    scans = [
+        Scanned(component=one.component, status=one.verdict.status, reason=one.verdict.reason)
+        for one in report.images
+    ]
+    names = {image.reference: name for name, image in release.images.items()}
+    return scans, {names[reference]: error.what for reference, error in problems.items()}

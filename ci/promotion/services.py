@@ -1,0 +1,137 @@
+"""The prediction services of an environment, as a promotion needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from ci import deploy as deploying
+from ci.workspace import Workspace
+from ci_tools.documents import Model, Revision
+from ci_tools.serving import aws, comparison
+from ci_tools.serving.cluster import Cluster
+from ci_tools.serving.declaration import Servable
+from ci_tools.serving.ecs import PredictionServices
+from ci_tools.serving.service_settings import service_arguments
+from ci_tools.serving.task_definition import render
+
+Event = Callable[[str], None]
+
+
+class Now(Protocol):
+    """What a service runs. task_definition: ARN. sha256: of its content, the same anywhere."""
+
+    @property
+    def task_definition(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def desired(self) -> int: ...
+
+    @property
+    def serves(self) -> bool: ...
+
+
+class Wanted(Protocol):
+    """A servable with all that it needs in the environment."""
+
+    @property
+    def servable(self) -> Servable: ...
+
+    @property
+    def image(self) -> str: ...
+
+    @property
+    def model(self) -> Model | None: ...
+
+    @property
+    def images(self) -> Mapping[str, str]: ...
+
+
+class Services(Protocol):
+    """Every method raises CredentialsError and ServiceError."""
+
+    def now(self, service: str) -> Now | None:
+        """What it runs; None where there is no such service."""
+
+    def sha256(self, wanted: Wanted) -> str:
+        """The hash that `Now.sha256` has once this is deployed. Asks nobody."""
+
+    def diff(self, wanted: Wanted) -> list[str]:
+        """What a deployment would change, a line each. Changes nothing."""
+
+    def deploy(self, wanted: Wanted, tags: Mapping[str, str], on_event: Event) -> Revision:
+        """See `PredictionServices.deploy`."""
+
+    def go_back(self, servable: Servable, task_definition: str, on_event: Event) -> None:
+        """Let an older revision serve again, waited for and proven."""
+
+    def stop(self, service: str, task_definition: str | None) -> None:
+        """Scale it to 0, of this revision."""
+
+
+class _Now:
+    def __init__(self, live: object, task_definition: str, sha256: str, desired: int) -> None:
+        self._live = live
+        self.task_definition, self.sha256, self.desired = task_definition, sha256, desired
+
+    @property
+    def serves(self) -> bool:
+        return bool(getattr(self._live, "serves", False))
+
+
+class EcsServices:
+    """Satisfies `Services`."""
+
+    def __init__(self, services: PredictionServices, cluster: Cluster) -> None:
+        self._settings = services.settings
+        self._services, self._cluster = services, cluster
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> EcsServices:
+        """Those of an environment. Raises ConfigError where it has none."""
+        settings = workspace.service_settings()
+        cluster = Cluster(settings, None, aws.Clients(settings))
+        return cls(deploying.prediction_services(workspace), cluster)
+
+    def now(self, service: str) -> Now | None:
+        live = self._services.current(service)
+        if live is None:
+            return None
+        return _Now(live, live.task_definition, comparison.sha256(live.definition), live.desired)
+
+    def sha256(self, wanted: Wanted) -> str:
+        service_arguments(wanted.servable, self._settings)  # what is missing is told now
+        return comparison.sha256(
+            render(
+                wanted.servable,
+                image=wanted.image,
+                model=wanted.model,
+                settings=self._settings,
+                images=wanted.images,
+            )
+        )
+
+    def diff(self, wanted: Wanted) -> list[str]:
+        return self._services.diff(
+            wanted.servable, wanted.image, wanted.model, images=wanted.images
+        )
+
+    def deploy(self, wanted: Wanted, tags: Mapping[str, str], on_event: Event) -> Revision:
+        return self._services.deploy(
+            wanted.servable,
+            wanted.image,
+            wanted.model,
+            on_event=on_event,
+            images=wanted.images,
+            tags=tags,
+        )
+
+    def go_back(self, servable: Servable, task_definition: str, on_event: Event) -> None:
+        self._services.rollback(servable, task_definition, on_event=on_event)
+
+    def stop(self, service: str, task_definition: str | None) -> None:
+        order = {"taskDefinition": task_definition} if task_definition else {}
+        self._cluster.update(service, {**order, "desiredCount": 0})

@@ -1,0 +1,128 @@
+"""An environment that releases are promoted to, and where they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from pathlib import Path
+
+from ci import publishing
+from ci.promotion.services import EcsServices, Services
+from ci.workspace import Workspace
+from ci_tools import kubeflow
+from ci_tools.components.references import split
+from ci_tools.config import Promotion
+from ci_tools.documents import Release
+from ci_tools.errors import ConfigError, ReleaseNotFoundError
+from ci_tools.images.registry import Registry
+from ci_tools.kubeflow import Kubeflow
+from ci_tools.promotion import lease
+from ci_tools.promotion.journal import Journals
+from ci_tools.promotion.lease import Lease
+from ci_tools.promotion.records import REPOSITORY, Records
+from ci_tools.release import bundle as bundles
+from ci_tools.release import store
+from ci_tools.release.bucket import Bucket
+from ci_tools.release.bundle import Bundle
+
+RELEASES = publishing.REPOSITORY
+
+
+class Target:
+    """workspace: of the environment. Asks nobody until it has to."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.name = workspace.environment_name
+        self.repository = workspace.repository_of(REPOSITORY)
+        self.releases = workspace.repository_of(RELEASES)
+        self.directory = workspace.home / "promotions" / workspace.project
+
+    @property
+    def settings(self) -> Promotion:
+        """Raises ConfigError where nothing may be promoted to the environment."""
+        found = self.workspace.config.environment(self.name).promotion
+        if not found.keys:
+            raise ConfigError(
+                f"environment '{self.name}' allows no key to have signed a release",
+                f"Name public keys: environments.{self.name}.promotion.keys in ci.yaml",
+            )
+        return found
+
+    @cached_property
+    def registry(self) -> Registry:
+        return Registry.of(self.workspace.registry)
+
+    @cached_property
+    def records(self) -> Records:
+        return Records(self.registry, self.repository, self.name)
+
+    @cached_property
+    def journals(self) -> Journals:
+        path = self.directory / f"{self.name}.json"
+        return Journals(path, self.registry, self.repository, self.name)
+
+    @cached_property
+    def lease(self) -> Lease:
+        return Lease(self.registry, self.repository, self.name, self.directory, timing=lease.TIMING)
+
+    @cached_property
+    def kubeflow(self) -> Kubeflow:
+        return kubeflow.connect(self.workspace.environment, self.workspace.home)
+
+    @cached_property
+    def services(self) -> Services:
+        return EcsServices.of(self.workspace)
+
+    @cached_property
+    def source(self) -> Target | None:
+        """The environment that a release comes from; None where ci.yaml names none."""
+        after = self.workspace.config.environment(self.name).promotion.after
+        if after is None or after == self.name:
+            return None
+        return Target(dataclasses.replace(self.workspace, environment_name=after))
+
+    def find(self, what: str) -> Bundle:
+        """A release by name, commit, digest or path: where it comes from, or here.
+
+        Raises ReleaseNotFoundError, ReleaseSignatureError, RegistryError, CredentialsError.
+        """
+        if Path(what).exists():
+            return bundles.read(Path(what))
+        return (self.source or self).published(what)
+
+    def published(self, what: str) -> Bundle:
+        """As `find`, in this environment's registry and bucket alone."""
+        try:
+            return store.find(self.registry, self.releases, what)
+        except ReleaseNotFoundError:
+            bucket = self.workspace.environment.releases
+            if bucket is None:
+                raise
+            return Bucket(bucket).find(what)
+
+    def registry_of(self, host: str) -> Registry:
+        """The registry of an image, with the settings of the environment that it is of."""
+        for one in (self, self.source):
+            if one is not None and one.registry.host == host:
+                return one.registry
+        return Registry(host)
+
+    def moves(self, release: Release) -> dict[str, str]:
+        """Reference of each image of a release -> the one that it has in this environment."""
+        host = self.registry.host
+        return {
+            image.reference: f"{host}/{self.workspace.repository_of(name)}@{image.digest}"
+            for name, image in sorted(release.images.items())
+        }
+
+    def images(self, release: Release) -> dict[str, str]:
+        """Component -> reference in this environment."""
+        moves = self.moves(release)
+        return {name: moves[image.reference] for name, image in sorted(release.images.items())}
+
+
+def repository_in(reference: str) -> tuple[str, str]:
+    """Host and path of an image's reference."""
+    parts = split(reference)
+    return parts.registry, parts.path

@@ -1,0 +1,100 @@
+"""How each step of a promotion is undone, from what the journal says alone.
+
+The release need not be at hand: whoever undoes may be another machine than who began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ci.promotion.services import Services
+from ci.promotion.target import Target
+from ci_tools.documents import JournalStep
+from ci_tools.errors import DeploymentSupersededError
+from ci_tools.kubeflow import Kubeflow
+from ci_tools.promotion.engine import Back
+from ci_tools.serving import declaration
+from ci_tools.serving.rollout import short
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stays:
+    """For what nobody sees."""
+
+    why: str
+
+    def undo(self, _step: JournalStep, /) -> str:
+        return self.why
+
+
+@dataclass(frozen=True)
+class PipelinesBack:
+    """Versions that were not there before are deleted: a run that names no version would
+    take the newest. kubeflow: connects."""
+
+    kubeflow: Callable[[], Kubeflow]
+
+    def undo(self, step: JournalStep, /) -> str:
+        if not step.before:
+            return "nothing was uploaded"
+        inventory = self.kubeflow().inventory()
+        known = {one.name: one for one in inventory.pipelines()}
+        deleted = []
+        for name, before in sorted(step.before.items()):
+            held = known.get(name)
+            if held is None:
+                continue
+            for version in inventory.versions(held.pipeline_id, before["ending"]):
+                if version.version_id not in before["versions"]:
+                    inventory.delete_version(held.pipeline_id, version.version_id)
+                    deleted.append(f"{name} {version.name}")
+            if not before["pipeline_id"] and inventory.latest(held.pipeline_id) is None:
+                inventory.delete(held)
+        return f"deleted {', '.join(deleted)}" if deleted else "no version was new"
+
+
+@dataclass(frozen=True)
+class ServicesBack:
+    """A service goes back to the revision that it ran, which is waited for and proven."""
+
+    services: Callable[[], Services]
+    environment: str
+    told: Told
+
+    def undo(self, step: JournalStep, /) -> str:
+        before = step.before
+        services, name, was = self.services(), before["service"], before["task_definition"]
+        now = services.now(name)
+        if now is None or (now.desired == 0 and before["desired"] == 0):
+            return "it does not run, as before"
+        ours = now.sha256 == before["ours"]
+        if now.task_definition != was and not ours:
+            raise DeploymentSupersededError(
+                f"the service '{name}' runs {short(now.task_definition)}, which neither was "
+                "there before nor is of this release",
+                "See who else deploys to it",
+            )
+        if not was or before["desired"] == 0:
+            services.stop(name, was or None)
+            return "scaled to 0 tasks, as before"
+        if now.task_definition == was and now.serves:
+            return f"{short(was)} serves as before"
+        servable = declaration.of(
+            before["declaration"].encode(), self.environment, name=f"the declaration of '{name}'"
+        )
+        services.go_back(servable, was, self.told)
+        return f"{short(was)} serves again"
+
+
+def ways_of(target: Target, told: Told) -> Mapping[str, Back]:
+    """Kind of a step -> how it is undone."""
+    return {
+        "images": Stays("the images stay, where nothing names them but by digest"),
+        "release": Stays("the release stays in the registry, and no record says it runs"),
+        "pipelines": PipelinesBack(lambda: target.kubeflow),
+        "service": ServicesBack(lambda: target.services, target.name, told),
+        "record": Stays("a record of the failure follows"),
+    }

@@ -1,0 +1,9 @@
+"""A release into an environment, whole or not at all.
+
+gate      whether it may go there                       (pure)
+journal   how far a promotion is, here and elsewhere
+engine    steps forward, and back                       (knows no step)
+records   what was promoted, and what the environment runs
+lease     one promotion of an environment at a time
+compare   what differs between two releases             (pure)
+"""

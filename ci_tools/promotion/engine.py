@@ -1,0 +1,97 @@
+"""Steps, each noted before and after it is done, so that who comes later can go on or back.
+
+A process may be killed anywhere. Therefore a step is written down as begun, together
+with what was there before it, before it changes anything; doing it twice is the same as
+once; and undoing it needs nothing but what was written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from ci_tools.documents import Journal, JournalStep, Json
+from ci_tools.errors import CIError
+
+Keep = Callable[[Journal], None]
+Told = Callable[[str], None]
+
+
+class Step(Protocol):
+    """One step forward. kind and name: of its entry in the journal."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def look(self) -> Json:
+        """What is there, as far as undoing the step needs it. Changes nothing."""
+
+    def do(self) -> Json:
+        """Do it, or what of it is not done yet. Raises CIError."""
+
+
+class Back(Protocol):
+    """One step back."""
+
+    def undo(self, step: JournalStep, /) -> str:
+        """Put back what the step changed, if it did; a clause that says what was done.
+
+        A second time it changes nothing. Raises CIError where it cannot be done.
+        """
+
+
+def forward(
+    journal: Journal, steps: Sequence[Step], keep: Keep, *, alive: Callable[[], None], told: Told
+) -> None:
+    """Do every step that is not done.
+
+    keep: writes the journal; a step goes on only when it returned.
+    alive: raises where we may not go on, as who lost the lock.
+    Raises what a step, `keep` or `alive` raises; the journal says how far it is.
+    """
+    for number, step in enumerate(steps):
+        entry = journal.steps[number]
+        if (entry.kind, entry.name) != (step.kind, step.name):
+            raise AssertionError(f"step {number} is {step.kind}, the journal's is {entry.kind}")
+        if entry.state == "done":
+            told(f"{step.name}: done before")
+            continue
+        alive()
+        if entry.state == "pending":
+            entry.before = step.look()
+            entry.state = "begun"
+            keep(journal)
+        entry.result = step.do()
+        entry.state = "done"
+        keep(journal)
+
+
+def backward(
+    journal: Journal, ways: Mapping[str, Back], keep: Keep, *, reason: str, told: Told
+) -> list[str]:
+    """Undo every step that was begun, the last first; what could not be undone, a
+    sentence each.
+
+    One that cannot be undone stops no other. keep: as far as it may fail here, it must
+    not raise. ways: kind of a step -> how it is undone.
+    """
+    journal.undoing = True
+    journal.reason = journal.reason or reason
+    keep(journal)
+    problems = []
+    for entry in reversed(journal.steps):
+        if entry.state not in ("begun", "done", "stuck"):
+            continue
+        try:
+            entry.note = ways[entry.kind].undo(entry)
+            entry.state = "undone"
+        except CIError as error:
+            entry.note = f"NOT PUT BACK: {error.what}"
+            entry.state = "stuck"
+            problems.append(f"{entry.name}: {error.what}")
+        told(f"{entry.name}: {entry.note}")
+        keep(journal)
+    return problems

@@ -1,0 +1,79 @@
+"""The journal of a promotion, kept twice: on this machine and in the environment's registry.
+
+The registry's copy lets another machine go on; ours is there when the registry is not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from ci_tools import storage
+from ci_tools.documents import SCHEMA, Journal
+from ci_tools.errors import CIError, MissingInputError
+from ci_tools.images import moving
+from ci_tools.images.registry import Registry
+
+TYPE = "application/vnd.kfp-ci.promotion-journal.v1+json"
+
+
+def newest(here: Journal | None, there: Journal | None) -> Journal | None:
+    """The journal that counts, of our copy and the registry's. Pure.
+
+    Of one promotion, the one written last. Of two, the registry's: what another machine
+    promoted since is nothing that we know of. Ours alone counts while it is open, since
+    the registry may have been away when it was written.
+    """
+    if here is None or there is None:
+        return there or (here if here is not None and here.open else None)
+    if here.id == there.id:
+        return max(here, there, key=lambda one: one.serial)
+    return there
+
+
+class Journals:
+    """The journals of one environment. path: of our copy."""
+
+    def __init__(self, path: Path, registry: Registry, repository: str, environment: str) -> None:
+        self._path, self._registry, self._repository = path, registry, repository
+        self._tag = moving.tag_of(f"{environment}__journal")
+
+    def read(self) -> Journal | None:
+        """The newest. Raises RegistryError, CredentialsError, MissingInputError."""
+        content = moving.get(self._registry, self._repository, self._tag, TYPE)
+        there = None if content is None else _decoded(content, f"{self._repository}:{self._tag}")
+        here = None
+        if self._path.exists():
+            here = storage.read(self._path, Journal, made_by="promote")
+        return newest(here, there)
+
+    def keep(self, journal: Journal) -> None:
+        """Write it, here first. Raises WriteError, RegistryError, CredentialsError."""
+        journal.serial += 1
+        storage.write(self._path, journal)
+        moving.put(self._registry, self._repository, self._tag, TYPE, storage.encode(journal))
+
+    def keep_if_possible(self, journal: Journal) -> str:
+        """As `keep`; why it could not be written, "" where it was."""
+        try:
+            self.keep(journal)
+        except CIError as error:
+            return error.what
+        return ""
+
+
+def _decoded(content: bytes, name: str) -> Journal:
+    try:
+        found = msgspec.json.decode(content, type=Journal)
+    except msgspec.MsgspecError as error:
+        raise MissingInputError(
+            f"the journal {name} is damaged ({error})",
+            "Look at it with the version of this tool that wrote it",
+        ) from error
+    if found.schema != SCHEMA:
+        raise MissingInputError(
+            f"the journal {name} has schema version {found.schema}, this tool reads {SCHEMA}",
+            "Use the version of this tool that wrote it",
+        )
+    return found

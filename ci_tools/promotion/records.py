@@ -1,0 +1,112 @@
+"""What was promoted to an environment: records in its registry, each naming the one before.
+
+    ml/promotions:prod                  the last one
+    ml/promotions:release-prod__<hash>  each of them, so that no clean-up takes it
+
+The environment runs what the last record says whose outcome is "done"; each other one
+names that (`standing`). Moving the tag is what makes a promotion happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from ci_tools import storage
+from ci_tools.documents import SCHEMA, Promotion
+from ci_tools.errors import RegistryError
+from ci_tools.images import moving
+from ci_tools.images.registry import Registry
+
+REPOSITORY = "promotions"
+TYPE = "application/vnd.kfp-ci.promotion.v1+json"
+_MOST = 1000  # records that are walked back: more is a circle or an attack
+
+
+class Kept(NamedTuple):
+    """A record and the digest of its manifest."""
+
+    digest: str
+    record: Promotion
+
+
+class Records:
+    """The records of one environment.
+
+    Every method raises RegistryError, also for a damaged record, and CredentialsError.
+    """
+
+    def __init__(self, registry: Registry, repository: str, environment: str) -> None:
+        self.registry, self.repository, self.environment = registry, repository, environment
+        self._tag = moving.tag_of(environment)
+
+    def head(self) -> Kept | None:
+        """The last record, whatever became of it; None where nothing ever was promoted."""
+        digest = self.registry.digest(self.repository, self._tag)
+        return None if digest is None else self.at(digest)
+
+    def standing(self, head: Kept | None) -> Kept | None:
+        """The record of what the environment runs."""
+        if head is None or head.record.outcome == "done":
+            return head
+        return self.at(head.record.standing) if head.record.standing else None
+
+    def at(self, digest: str) -> Kept:
+        """The record with this digest."""
+        content = moving.get(self.registry, self.repository, digest, TYPE)
+        try:
+            found = msgspec.json.decode(content or b"", type=Promotion)
+        except msgspec.MsgspecError as error:
+            why = "it is gone" if content is None else str(error)
+            raise self._damaged(digest, why) from error
+        if found.schema != SCHEMA or found.environment != self.environment:
+            raise self._damaged(digest, "it is of another environment or schema version")
+        return Kept(digest, found)
+
+    def history(self, most: int = _MOST) -> list[Kept]:
+        """The records, newest first."""
+        found: list[Kept] = []
+        kept = self.head()
+        while kept is not None and len(found) < most:
+            found.append(kept)
+            if any(kept.record.previous == one.digest for one in found):
+                raise self._damaged(kept.digest, "it comes after itself")
+            kept = self.at(kept.record.previous) if kept.record.previous else None
+        return found
+
+    def put(self, record: Promotion) -> Kept:
+        """Make it the last one. It is there under a name of its own before the tag moves."""
+        content = storage.encode(record)
+        name = hashlib.sha256(content).hexdigest()[:16]
+        own = f"release-{self._tag[:90]}__{name}"  # `release-*` never expires on ECR
+        moving.put(self.registry, self.repository, own, TYPE, content)
+        return Kept(moving.put(self.registry, self.repository, self._tag, TYPE, content), record)
+
+    def _damaged(self, digest: str, why: str) -> RegistryError:
+        return RegistryError(
+            f"the record {self.registry.host}/{self.repository}@{digest} cannot be read ({why})",
+            "Look at who may push there; the tag must name the last sound record",
+        )
+
+
+def before(history: Sequence[Promotion]) -> Promotion | None:
+    """The record of what a roll-back without a name goes to: what the environment ran before
+    it was given what it runs. Pure.
+
+    history: newest first. What was rolled back from does not count, so that two
+    roll-backs go back two releases.
+    """
+    stack: list[Promotion] = []
+    for record in reversed(history):
+        if record.outcome != "done":
+            continue
+        if record.action == "rollback":
+            while stack and stack[-1].release != record.release:
+                stack.pop()
+        if stack and stack[-1].release == record.release:
+            stack.pop()
+        stack.append(record)
+    return stack[-2] if len(stack) > 1 else None

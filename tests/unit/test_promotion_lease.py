@@ -1,0 +1,170 @@
+"""One promotion at a time: on a registry whose tags are immutable, and on one whose are not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ci_tools import storage
+from ci_tools.errors import PromotionUnderWayError
+from ci_tools.images import moving
+from ci_tools.images.registry import Registry
+from ci_tools.promotion.lease import SUFFIX, TYPE, Claim, Lease, Timing
+from tests.fakes.registry import FakeRegistry, serve
+
+TIMING = Timing(ttl=60.0, beat=1000.0, settle=0.0, look=0.01)
+
+
+class Immutable(FakeRegistry):
+    """As ECR has it: the tags of a claim are, those of documents that move are not."""
+
+    def _put(self, reference: str, kind: str, body: bytes) -> Any:
+        self.immutable = "__" in reference and reference[-1].isdigit()
+        return super()._put(reference, kind, body)
+
+
+@pytest.fixture(params=[FakeRegistry, Immutable], ids=["mutable", "immutable"])
+def registry(request: pytest.FixtureRequest) -> Iterator[Registry]:
+    with serve(request.param()) as host:
+        yield Registry(host)
+
+
+def lease(registry: Registry, machine: Path, **changes: Any) -> Lease:
+    return Lease(registry, "ml/promotions", "prod", machine, timing=TIMING, **changes)
+
+
+def held(one: Lease, head: str = "", **changes: Any) -> Any:
+    return one.held(lambda: head, who="me", release="release-1", **changes)
+
+
+def test_a_second_machine_is_turned_away_and_then_let_in(
+    registry: Registry, tmp_path: Path
+) -> None:
+    one, other = lease(registry, tmp_path / "1"), lease(registry, tmp_path / "2")
+    with held(one) as alive:
+        alive()
+        with (
+            pytest.raises(PromotionUnderWayError, match="me with release-1 is promoting"),
+            held(other),
+        ):
+            pytest.fail("it was let in")
+        alive()
+    with held(other) as alive:
+        alive()
+
+
+def test_after_a_record_the_next_claim_is_another(registry: Registry, tmp_path: Path) -> None:
+    with held(lease(registry, tmp_path / "1")):
+        pass
+    head = "sha256:" + "a" * 64
+    with held(lease(registry, tmp_path / "2"), head) as alive:
+        alive()
+    claim = moving.get(registry, "ml/promotions" + SUFFIX, "prod__aaaaaaaaaaaa-1", TYPE)
+    assert claim is not None
+
+
+def test_a_second_process_of_one_machine_is_turned_away(registry: Registry, tmp_path: Path) -> None:
+    with (
+        held(lease(registry, tmp_path)),
+        pytest.raises(PromotionUnderWayError, match="another process of this machine"),
+        held(lease(registry, tmp_path)),
+    ):
+        pytest.fail("it was let in")
+
+
+def left(registry: Registry, machine: str, at: float) -> None:
+    """What a machine that died leaves."""
+    claim = Claim(nonce="dead", who="it", release="release-0", machine=machine, at=at)
+    assert moving.claim(
+        registry, "ml/promotions" + SUFFIX, "prod__first-1", TYPE, storage.encode(claim)
+    )
+
+
+def test_a_dead_machine_s_claim_runs_out(registry: Registry, tmp_path: Path) -> None:
+    left(registry, "elsewhere", at=1000.0)
+    with pytest.raises(PromotionUnderWayError), held(lease(registry, tmp_path, now=lambda: 1059.0)):
+        pytest.fail("it was let in")
+    with held(lease(registry, tmp_path, now=lambda: 1061.0)) as alive:
+        alive()
+
+
+def test_a_dead_machine_s_claim_is_broken_on_demand(registry: Registry, tmp_path: Path) -> None:
+    left(registry, "elsewhere", at=1000.0)
+    with held(lease(registry, tmp_path, now=lambda: 1001.0), take=True) as alive:
+        alive()
+
+
+def test_what_died_on_this_machine_holds_nothing(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "machine").write_text("this")
+    left(registry, "this", at=1000.0)
+    with held(lease(registry, tmp_path, now=lambda: 1001.0)) as alive:
+        alive()
+
+
+def test_who_was_taken_over_from_stops(registry: Registry, tmp_path: Path) -> None:
+    with held(lease(registry, tmp_path / "1")) as alive:
+        alive()
+        taken = held(lease(registry, tmp_path / "2"), take=True)
+        with taken, pytest.raises(PromotionUnderWayError, match="took the lock over"):
+            alive()
+
+
+def test_a_sign_of_life_keeps_it(registry: Registry, tmp_path: Path) -> None:
+    clock = [1000.0]
+    beating = Timing(ttl=60.0, beat=0.01, settle=0.0, look=0.01)
+    one = Lease(
+        registry, "ml/promotions", "prod", tmp_path / "1", timing=beating, now=lambda: clock[0]
+    )
+    with held(one):
+        clock[0] = 1100.0
+        other = lease(registry, tmp_path / "2", now=lambda: clock[0])
+        for _ in range(1000):
+            found = moving.get(registry, "ml/promotions", "prod__lease", TYPE)
+            if found and b"1100" in found:
+                break
+            threading.Event().wait(0.01)
+        with pytest.raises(PromotionUnderWayError), held(other):
+            pytest.fail("it was let in")
+
+
+def test_one_that_waits_gets_it(registry: Registry, tmp_path: Path) -> None:
+    first = held(lease(registry, tmp_path / "1"))
+    first.__enter__()
+    told: list[str] = []
+
+    def wait(text: str) -> None:
+        told.append(text)
+        first.__exit__(None, None, None)
+
+    with held(lease(registry, tmp_path / "2"), wait=60.0, told=wait) as alive:
+        alive()
+    assert told == ["waiting for me with release-1, who promotes to 'prod'"]
+
+
+def test_of_many_at_once_one_gets_it_where_tags_are_immutable(tmp_path: Path) -> None:
+    with serve(Immutable()) as host:
+        barrier, inside = threading.Barrier(6), []
+
+        def attempt(number: int) -> None:
+            one = lease(Registry(host), tmp_path / str(number))
+            barrier.wait()
+            try:
+                with held(one):
+                    inside.append(number)
+                    done.wait(10)
+            except PromotionUnderWayError:
+                turned_away.append(number)
+                if len(turned_away) == 5:
+                    done.set()
+
+        done, turned_away = threading.Event(), list[int]()
+        threads = [threading.Thread(target=attempt, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(inside) == 1

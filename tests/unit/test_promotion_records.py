@@ -1,0 +1,134 @@
+"""Records in a registry: the last one, the one that counts, all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ci_tools import documents as d
+from ci_tools import storage
+from ci_tools.errors import MissingInputError, RegistryError
+from ci_tools.images import moving
+from ci_tools.images.registry import Registry
+from ci_tools.promotion import journal
+from ci_tools.promotion.journal import Journals
+from ci_tools.promotion.records import TYPE, Records
+from tests.fakes.registry import FakeRegistry, error, serve
+from tests.unit.test_promotion_engine import begun, record
+
+
+@pytest.fixture
+def fake() -> FakeRegistry:
+    return FakeRegistry()
+
+
+@pytest.fixture
+def registry(fake: FakeRegistry) -> Iterator[Registry]:
+    with serve(fake) as host:
+        yield Registry(host)
+
+
+def put(records: Records, release: str, **changes: Any) -> str:
+    one = record(release, outcome=changes.pop("outcome", "done"))
+    head = records.head()
+    one.previous = head.digest if head else ""
+    one.standing = changes.get("standing", "")
+    return records.put(one).digest
+
+
+def test_nothing_was_ever_promoted(registry: Registry) -> None:
+    records = Records(registry, "ml/promotions", "prod")
+    assert records.head() is None
+    assert records.standing(None) is None
+    assert records.history() == []
+
+
+def test_the_last_record_and_all_before_it(registry: Registry) -> None:
+    records = Records(registry, "ml/promotions", "prod")
+    first = put(records, "a")
+    second = put(records, "b")
+    put(records, "c", outcome="undone", standing=second)
+    head = records.head()
+    assert head is not None
+    assert head.record.release == "c"
+    stands = records.standing(head)
+    assert stands is not None
+    assert (stands.digest, stands.record.release) == (second, "b")
+    assert [one.record.release for one in records.history()] == ["c", "b", "a"]
+    assert records.history()[-1].digest == first
+    assert len(records.history(2)) == 2
+
+
+def test_each_record_has_a_tag_of_its_own(registry: Registry, fake: FakeRegistry) -> None:
+    """Or what no tag names any more would be cleaned away."""
+    records = Records(registry, "ml/promotions", "prod")
+    digests = {put(records, "a"), put(records, "b")}
+    own = {tag: it for tag, it in fake.tags.items() if tag.startswith("release-prod__")}
+    assert set(own.values()) == digests
+
+
+def test_a_record_is_there_before_the_tag_moves(registry: Registry, fake: FakeRegistry) -> None:
+    records = Records(registry, "ml/promotions", "prod")
+    first = put(records, "a")
+    fake.before = lambda method, path: (
+        error(500, "DOWN") if method == "PUT" and path.endswith("/manifests/prod") else None
+    )
+    with pytest.raises(RegistryError):
+        put(records, "b")
+    head = records.head()
+    assert head is not None
+    assert head.digest == first
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"schema": 1}'])
+def test_a_damaged_record_is_told(registry: Registry, content: bytes) -> None:
+    moving.put(registry, "ml/promotions", "prod", TYPE, content)
+    with pytest.raises(RegistryError, match="cannot be read"):
+        Records(registry, "ml/promotions", "prod").head()
+
+
+def test_another_environment_s_record_is_not_ours(registry: Registry) -> None:
+    one = record("a")
+    one.environment = "dev"
+    moving.put(registry, "ml/promotions", "prod", TYPE, storage.encode(one))
+    with pytest.raises(RegistryError, match="another environment"):
+        Records(registry, "ml/promotions", "prod").head()
+
+
+# the journal ----------------------------------------------------------------------------------
+
+
+def journals(registry: Registry, machine: Path) -> Journals:
+    return Journals(machine / "prod.json", registry, "ml/promotions", "prod")
+
+
+def test_another_machine_reads_the_journal(registry: Registry, tmp_path: Path) -> None:
+    one: d.Journal = begun(2)
+    journals(registry, tmp_path / "1").keep(one)
+    found = journals(registry, tmp_path / "2").read()
+    assert found == one
+    assert found is not None
+    assert found.serial == 1
+
+
+def test_while_the_registry_is_away_ours_goes_on(
+    registry: Registry, fake: FakeRegistry, tmp_path: Path
+) -> None:
+    kept, one = journals(registry, tmp_path), begun(1)
+    kept.keep(one)
+    fake.before = lambda method, _: error(500, "DOWN") if method == "PUT" else None
+    one.undoing = True
+    assert "DOWN" in kept.keep_if_possible(one) or "HTTP 500" in kept.keep_if_possible(one)
+    fake.before = lambda *_: None
+    found = kept.read()
+    assert found is not None
+    assert found.undoing
+
+
+def test_a_damaged_journal_is_told(registry: Registry, tmp_path: Path) -> None:
+    moving.put(registry, "ml/promotions", "prod__journal", journal.TYPE, b"{}")
+    with pytest.raises(MissingInputError, match="damaged"):
+        journals(registry, tmp_path).read()
