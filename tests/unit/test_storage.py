@@ -64,6 +64,14 @@ EXAMPLES: list[Document] = [
             reference="r", digest="d", key="k", verdict=VERDICT, tests="none")},
         pipelines={"p": documents.ReleasedPipeline(
             sha256="h", file="pipelines/p.yaml", components=["a"])}),
+    documents.Promotion(
+        id="i", action="promote", outcome="done", environment="e", project="p", release="r",
+        bundle="sha256:1", commit=None, by="é", approvals=["a"], began="b", ended="e",
+        services={"s": REVISION}, steps=["images"]),
+    documents.Journal(
+        id="i", action="rollback", environment="e", project="p", release="r", bundle="sha256:1",
+        commit="c", previous="", by="b", approvals=[], began="b", steps=[
+            documents.JournalStep(kind="service", name="s", before={"x": None})]),
 ]  # fmt: skip
 
 
