@@ -11,8 +11,7 @@ import msgspec
 import pytest
 
 from ci_tools.documents import Release, ScanReport, Source
-from ci_tools.documents.deployment import Revision
-from ci_tools.documents.release import ReleasedImage, ReleasedPipeline
+from ci_tools.documents.release import ReleasedImage, ReleasedPipeline, ReleasedServable
 from tests.integration import trivy_database
 from tests.integration.repositories import Machine, Repository, Spy, component, git, machine
 from tests.integration.test_scan import AGELESS, CVE, DEBIAN, NEW, OLD, an_hour_later, debian
@@ -46,11 +45,11 @@ def released(repository: Repository, path: Path) -> Path:
         environment="local",
         source=Source(commit="c"),
         images=images,
-        pipelines={f"of-{n}": ReleasedPipeline(sha256="h", components=[n]) for n in images},
-        services={
-            "prediction": Revision(
-                service="prediction", cluster="c", image=images["one"].reference, model=None,
-                task_definition="arn", task_definition_sha256="h", changed=True,
+        pipelines={f"of-{n}": ReleasedPipeline(
+            sha256="h", file="pipelines/x.yaml", components=[n]) for n in images},
+        servables={
+            "prediction": ReleasedServable(
+                service="prediction", file="servables/x.yaml", image=images["one"].reference
             )
         },
     )  # fmt: skip
