@@ -16,10 +16,12 @@ def publish(workspace: Workspace, lock: Lock, registry: Registry | None = None) 
     registry refuses is told and fails nothing: every image is there, and so is the
     lock on this machine.
 
-    registry: one that is open already.
+    registry: one that is open already. The embedded one is not brought up for this.
     """
     if workspace.dry_run or published.unpublishable(lock):
         return None
+    if workspace.embedded and registry is None and published.embedded(workspace.home) is None:
+        return None  # nothing is brought up for it: who merges locks need not have an engine
     apart = workspace.branch_apart is not None
     try:
         where = published.publish(workspace.registry, lock, apart=apart, registry=registry)

@@ -197,7 +197,7 @@ def _places(repository: Repository, environment: str, home: Path) -> list[Place]
                 f"Add environments.{environment}.registry to ci.yaml",
             )
         return [Place(environment, declared)]
-    own = declared or _embedded(home)
+    own = declared or embedded(home)
     places = [Place(LOCAL, own)] if own is not None else []
     for name, other in repository.config.environments.items():
         if name != LOCAL and other.registry is not None:
@@ -212,7 +212,7 @@ def _places(repository: Repository, environment: str, home: Path) -> list[Place]
     return places
 
 
-def _embedded(home: Path) -> config.Registry | None:
+def embedded(home: Path) -> config.Registry | None:
     """The registry of this machine's embedded environment, where it is up."""
     from ci_tools import local
 

@@ -445,3 +445,19 @@ def test_a_bucket_instead_of_the_registry(
         assert held["Key"] == f"team/x/ml/locks/{commit}-dev.json"
         assert project.find().lock.seconds == 2.0
     assert fake.asked == []
+
+
+def test_the_embedded_registry_is_not_brought_up_for_it(
+    repository: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who merges locks of other agents need not have an engine."""
+    from ci_tools import local
+
+    def started(_: Path) -> Any:
+        raise AssertionError("it was brought up")
+
+    monkeypatch.setattr(local, "up", started)
+    monkeypatch.setattr(published, "unpublishable", lambda _: None)
+    one = Workspace(repository=repository.root, build=tmp_path / "build", home=tmp_path / "home")
+    lock = d.Lock(project="p", environment="local", source=d.Source(commit="c"), components={})
+    assert publishing.publish(one, lock) is None
