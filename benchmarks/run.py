@@ -27,6 +27,7 @@ BENCHMARKS = {
     "b4": "b4_one_file",
     "b5": "b5_diamond",
     "d1": "d1_promotion",
+    "d3": "d3_deploy",
     "k1": "k1_compile",
     "k3": "k3_uploads",
     "s1": "s1_parallel",

@@ -50,13 +50,14 @@ class Answer:
     def refused(self, code: int, *words: str) -> Answer:
         """Itself, when it failed as a user is promised.
 
-        That is: the documented exit code, and as the last line of stderr one
-        sentence that holds `words` and one that says what to do.
+        That is: the documented exit code, and as the end of stderr one sentence that
+        holds `words`, lines below it that say why, and one sentence of what to do.
         """
         assert "Traceback" not in self.err + self.out
         assert self.code == code, self.err
-        last = self.err.rstrip("\n").rpartition("\n")[2]
-        assert re.fullmatch(r"ERROR: \S.+\. \S.+\.( Log: .+)?", last), self.err
+        last = self.err[self.err.rfind("ERROR: ") :].rstrip("\n")
+        one, several = r"ERROR: \S.+\. \S.+\.", r"ERROR: \S.+(\n  \S.+)+\n\S.+\."
+        assert re.fullmatch(rf"({one}|{several})( Log: .+)?", last), self.err
         assert sum(line.startswith("ERROR: ") for line in self.err.splitlines()) == 1
         for word in words:
             assert word in last

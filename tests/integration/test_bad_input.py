@@ -363,7 +363,9 @@ def test_a_first_revision_that_dies_leaves_no_task(machine: Machine, tmp_path: P
     answer.refused(answer.code, name, "scaled to 0")
     assert "exited with 3" in answer.err
     assert ecs_service(machine, name)["desiredCount"] == 0
-    assert not (repository.build / "deploy.json").exists()
+    told = repository.read("deploy.json")
+    assert told["services"] == {}
+    assert told["failed"]["servable"]["exit_code"] == answer.code
 
 
 def test_a_next_revision_that_answers_500_is_taken_back(machine: Machine, tmp_path: Path) -> None:
@@ -372,7 +374,6 @@ def test_a_next_revision_that_answers_500_is_taken_back(machine: Machine, tmp_pa
         tmp_path / "r", {**servable(1), "servable/servable.yaml": declaration(name)}
     )
     deployed(repository).done()
-    before = (repository.build / "deploy.json").read_bytes()
     service = repository.read("deploy.json")["services"]["servable"]
     assert version(service["url"]) == 1
 
@@ -383,7 +384,8 @@ def test_a_next_revision_that_answers_500_is_taken_back(machine: Machine, tmp_pa
     answer.refused(answer.code, f"'{name}'", "500")
     assert version(service["url"]) == 1
     assert ecs_service(machine, name)["taskDefinition"] == service["task_definition"]
-    assert (repository.build / "deploy.json").read_bytes() == before
+    told = repository.read("deploy.json")  # no release is made of what is not served
+    assert (told["services"], list(told["failed"])) == ({}, ["servable"])
 
 
 def version(url: str) -> int:
