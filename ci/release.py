@@ -71,10 +71,26 @@ def release(workspace: Workspace, *, publish: bool = True, strict: bool = False)
             f"there is no release of this: {'; '.join(problems)}",
             "Mend that and run the stages again, or leave out --strict to have it marked",
         )
+    if publish:
+        _hold_revisions(workspace, bundle.release)
     bundle = publishing.publish(workspace, bundle, sboms, send=publish)
     bundles.write(bundle, workspace.build / DIRECTORY)
     workspace.write(FILE, bundle.release)
     return bundle.release
+
+
+def _hold_revisions(workspace: Workspace, made: Release) -> None:
+    """Mark the revisions that a release names, which are never deregistered from then on.
+
+    Raises ServiceError, CredentialsError: no release is published of what may go.
+    """
+    revisions = [one.revision for one in made.servables.values() if one.revision is not None]
+    named = [one.task_definition for one in revisions if one.task_definition is not None]
+    if not named:
+        return
+    services = deploying.prediction_services(workspace)
+    for task_definition in named:
+        services.mark_release(task_definition, made.name)
 
 
 def gathered(workspace: Workspace, lock: Lock, sboms: Sboms) -> Bundle:

@@ -69,7 +69,7 @@ class Services(Protocol):
         """Let an older revision serve again, waited for and proven."""
 
     def stop(self, service: str, task_definition: str | None) -> None:
-        """Scale it to 0, of this revision."""
+        """No task runs any more; of this revision, None where there was none before."""
 
 
 class _Now:
@@ -133,5 +133,8 @@ class EcsServices:
         self._services.rollback(servable, task_definition, on_event=on_event)
 
     def stop(self, service: str, task_definition: str | None) -> None:
-        order = {"taskDefinition": task_definition} if task_definition else {}
-        self._cluster.update(service, {**order, "desiredCount": 0})
+        if task_definition is None:
+            self._services.withdraw(service)
+        else:
+            order = {"taskDefinition": task_definition, "desiredCount": 0}
+            self._cluster.update(service, order)

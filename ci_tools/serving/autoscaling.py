@@ -63,13 +63,12 @@ class Scaler:
         """
         if not self.differences(servable, service):
             return None
-        where = {**_SPACE, "ResourceId": self._resource(servable.service)}
         wanted = servable.autoscaling
+        if wanted is None:
+            self._take_away(servable.service)
+            return ""
+        where = {**_SPACE, "ResourceId": self._resource(servable.service)}
         with aws.translated(self._settings, "Application Auto Scaling"):
-            if wanted is None:
-                # Its policies and their alarms go with it.
-                self._api.deregister_scalable_target(**where)
-                return ""
             self._api.register_scalable_target(
                 **where, MinCapacity=wanted.min, MaxCapacity=wanted.max
             )
@@ -80,6 +79,21 @@ class Scaler:
                 TargetTrackingScalingPolicyConfiguration=self._policy(servable, wanted),
             )
         return wanted.metric
+
+    def remove(self, service: str, described: Mapping[str, Any]) -> bool:
+        """Take away the autoscaler that we set up, if there is one; whether there was.
+
+        Its minimum would start the tasks again of a service that is to stop.
+        """
+        ours = self._settings.endpoint_url is None and bool(_tagged(described))
+        if ours:
+            self._take_away(service)
+        return ours
+
+    def _take_away(self, service: str) -> None:
+        """Its policies and their alarms go with it."""
+        with aws.translated(self._settings, "Application Auto Scaling"):
+            self._api.deregister_scalable_target(**_SPACE, ResourceId=self._resource(service))
 
     def _now(self, service: str) -> dict[str, Any]:
         resource = self._resource(service)

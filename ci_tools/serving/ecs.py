@@ -12,7 +12,7 @@ import msgspec
 from ci_tools.config import PredictionService
 from ci_tools.documents import Model, Revision
 from ci_tools.errors import ServiceError
-from ci_tools.serving import aws, comparison, live, preflight, revisions, status
+from ci_tools.serving import autoscaling, aws, comparison, live, preflight, revisions, status
 from ci_tools.serving.afterwards import Afterwards
 from ci_tools.serving.asked import Asked, Client, Findings, ImageDigest
 from ci_tools.serving.autoscaling import Scaler
@@ -243,7 +243,8 @@ class PredictionServices:
         )
 
     def withdraw(self, service: str) -> None:
-        """Undo a first deployment: no task runs, and no revision is one to go back to.
+        """Undo a first deployment: no task runs, nothing starts any, and no revision is one
+        to go back to.
 
         For whoever has to take back a deployment that was verified, where nothing
         was before it; `rollback` is for all others. Does not wait. Raises as
@@ -252,6 +253,8 @@ class PredictionServices:
         now = self.current(service)
         if now is None:
             return
+        if self._scaler.remove(service, now.service):
+            self._cluster.untag(now.arn, autoscaling.TAG)
         self._cluster.update(service, {"desiredCount": 0})
         if now.verified:
             self._cluster.untag(now.arn, revisions.VERIFIED)

@@ -74,6 +74,7 @@ def test_the_same_again_has_nothing_to_undo(world: World) -> None:
 def test_a_service_that_was_not_there_is_scaled_to_nothing(world: World) -> None:
     entry = world.promoted(V1)
     assert world.undo(entry) == "scaled to 0 tasks, as before"
+    assert world.ecs.verified is None  # and nobody goes back to it later
     assert world.ecs.service is not None
     assert world.ecs.service["desiredCount"] == 0
     assert world.undo(entry) == "it does not run, as before"

@@ -16,12 +16,13 @@ from ci.cli import cli
 from ci_tools import documents as d
 from ci_tools import storage
 from ci_tools.documents import ScanRecord
-from ci_tools.errors import CIError, ReleaseNotFoundError
+from ci_tools.errors import CIError, CredentialsError, ReleaseNotFoundError
 from ci_tools.images import artifacts, referrers
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
 from ci_tools.release import bundle, images, keys, signing, store
 from ci_tools.scanner import records
+from ci_tools.serving.ecs import PredictionServices
 from tests.fakes.registry import FakeRegistry, serve
 from tests.fakes.releases import made
 
@@ -148,10 +149,42 @@ class Project:
 
 
 @pytest.fixture
-def project(repository: Any) -> Iterator[Project]:
+def marked(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Task definition -> the release that ECS was told of."""
+    told: dict[str, str] = {}
+    monkeypatch.setattr(
+        PredictionServices, "mark_release", lambda _, arn, release: told.update({arn: release})
+    )
+    return told
+
+
+@pytest.fixture
+def project(repository: Any, marked: dict[str, str]) -> Iterator[Project]:
+    assert marked == {}
     fake = FakeRegistry(api=False)
     with serve(fake) as host:
         yield Project(repository, fake, host)
+
+
+def test_the_revisions_that_a_release_names_are_held(
+    project: Project, marked: dict[str, str]
+) -> None:
+    project.run("release", "--no-publish")
+    assert marked == {}
+    project.run("release")
+    assert marked == {"arn": project.released().name}
+
+
+def test_nothing_is_published_of_revisions_that_cannot_be_held(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise CredentialsError("AWS refuses TagResource", "Ask for it")
+
+    monkeypatch.setattr(PredictionServices, "mark_release", refuse)
+    project.run("release", code=15)
+    assert not project.fake.tags
+    assert not (project.root / "build/release.json").exists()
 
 
 def test_a_sound_release_is_signed_published_and_found(project: Project) -> None:

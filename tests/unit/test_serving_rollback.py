@@ -365,6 +365,19 @@ def test_an_autoscaler_is_set_up_once_changed_and_taken_away(
         Servable(**run.declared), V1, None))  # fmt: skip
 
 
+def test_a_first_deployment_is_taken_back_with_its_autoscaler(
+    scaling: Any, ecs: FakeECS, run: Run
+) -> None:
+    run.declared["autoscaling"] = Autoscaling(min=2, max=5)
+    run.deploy(V1)
+    assert targets(scaling) == [(2, 5)]
+    run.services.withdraw("iris")
+    assert targets(scaling) == []  # or its minimum would start two tasks again
+    assert ecs.service is not None
+    assert ecs.service["desiredCount"] == 0
+    assert "kfp-ci:autoscaling" not in ecs.tags
+
+
 def test_what_serves_goes_on_when_its_autoscaler_fails(ecs: FakeECS, run: Run) -> None:
     run.declared["autoscaling"] = Autoscaling()
 
