@@ -13,9 +13,9 @@ from typing import NoReturn
 
 import click
 
-from ci.view import printable
 from ci_tools import process
 from ci_tools.errors import CIError, InterruptedRunError
+from ci_tools.printable import printable
 
 # SIGTERM is how Jenkins aborts, SIGHUP how a terminal goes away.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

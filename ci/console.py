@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from ci.view import View, printable
+from ci.view import View
+from ci_tools.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from typing import TypeVar
 
 import msgspec
 
@@ -31,6 +32,7 @@ from ci_tools.serving.declaration import Servable
 from ci_tools.serving.ecs import PredictionServices
 
 FILE = "deploy.json"
+T = TypeVar("T")
 _AT_ONCE = 4  # services; each waits for ECS most of the time
 
 
@@ -107,17 +109,21 @@ def raise_failures(deployed: Deployed) -> None:
 
 def diff(workspace: Workspace) -> Drift:
     """What runs, compared with what is declared. Asks, changes nothing."""
+    return Drift(services=_asked(workspace, prediction_services(workspace).diff))
+
+
+def _asked(workspace: Workspace, ask: Callable[..., T]) -> dict[str, T]:
+    """Service -> what a question about each servable, as this build has it, comes to."""
     lock = _lock(workspace)
-    services = prediction_services(workspace)
-    return Drift(
-        services={
-            servable.service: services.diff(
-                servable, _image(lock, component), models.of(workspace, servable),
-                images=_references(lock),
-            )
-            for component, servable in workspace.servables.items()
-        }
-    )  # fmt: skip
+    return {
+        servable.service: ask(
+            servable,
+            _image(lock, component),
+            models.of(workspace, servable),
+            images=_references(lock),
+        )
+        for component, servable in workspace.servables.items()
+    }
 
 
 def drift_lines(drift: Drift) -> list[str]:
@@ -141,17 +147,7 @@ def raise_drift(drift: Drift) -> None:
 
 def verify(workspace: Workspace) -> Checked:
     """Whether all is there that the deployments need. Asks, changes nothing."""
-    lock = _lock(workspace)
-    services = prediction_services(workspace)
-    return Checked(
-        services={
-            servable.service: services.verify(
-                servable, _image(lock, component), models.of(workspace, servable),
-                images=_references(lock),
-            )
-            for component, servable in workspace.servables.items()
-        }
-    )  # fmt: skip
+    return Checked(services=_asked(workspace, prediction_services(workspace).verify))
 
 
 def checked_lines(checked: Checked) -> list[str]:

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 
 from ci import publishing
-from ci.view import printable
 from ci.workspace import Workspace
 from ci_tools.documents import Release
 from ci_tools.documents.base import Document
 from ci_tools.errors import ConfigError, ReleaseNotFoundError, ReleaseSignatureError
 from ci_tools.images.registry import Registry
+from ci_tools.printable import printable
 from ci_tools.release import bundle as bundles
 from ci_tools.release import keys, signing, store
 from ci_tools.release.bucket import Bucket

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ci_tools.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
@@ -151,20 +153,6 @@ def duration(seconds: float) -> str:
     minutes, second = divmod(max(0, round(seconds)), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
-
-
-def printable(text: str, keep: str = "") -> str:
-    """`text` with what a terminal would act upon shown as Python escapes it.
-
-    A file's name may hold colours, line ends, what turns the direction of
-    writing, or bytes that are no text. keep: characters to leave as they are.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() or one in keep else one.encode("unicode_escape").decode()
-        for one in text
-    )
 
 
 def _text(text: str, style: str = "") -> Text:

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
-from ci_tools import config
+from ci_tools import aws, config
 from ci_tools.errors import CIError, RegistryError
-from ci_tools.images import aws, ecr_repository
+from ci_tools.images import ecr_repository
 
 if TYPE_CHECKING:
     from mypy_boto3_ecr import ECRClient

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ci_tools import aws
 from ci_tools.config import BuildSecret
 from ci_tools.errors import ConfigError, CredentialsError
-from ci_tools.images import aws
 
 _VARIABLE = "KFP_CI_SECRET_"
 _HIDDEN_LINE = 8  # characters; a shorter line is as likely `[global]` as a secret

@@ -7,12 +7,12 @@ nothing a branch writes is ever taken for main's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from ci_tools import config
+from ci_tools import aws, config
 from ci_tools.errors import RegistryError
-from ci_tools.images import aws, moving
+from ci_tools.images import moving
 from ci_tools.images.registry import Registry
 
 KIND = "application/vnd.kfp-ci.images-lock.v1+json"
@@ -72,11 +72,13 @@ class BucketShelf:
 
     def put(self, tag: str, content: bytes) -> None:
         with aws.translated(str(self), "s3:PutObject on it"):
-            _client().put_object(**self._object(tag), Body=content, ContentType="application/json")
+            aws.client("s3").put_object(
+                **self._object(tag), Body=content, ContentType="application/json"
+            )
 
     def get(self, tag: str) -> bytes | None:
         with aws.translated(str(self), "s3:GetObject and s3:ListBucket on it"):
-            client = _client()
+            client = aws.client("s3")
             try:
                 answer = client.get_object(**self._object(tag))
             except client.exceptions.NoSuchKey:
@@ -92,12 +94,3 @@ class BucketShelf:
         parts = urlsplit(self.address)
         key = "/".join(part for part in (parts.path.strip("/"), self.path, f"{tag}.json") if part)
         return {"Bucket": parts.netloc, "Key": key}
-
-
-def _client() -> Any:
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client(
-        "s3", config=Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)
-    )

@@ -15,6 +15,7 @@ import msgspec
 
 from ci_tools.errors import UploadConflictError
 from ci_tools.kubeflow.names import PIPELINE_NAME_LIMIT
+from ci_tools.printable import printable
 
 APART = "--"  # between a pipeline's name and its branch's
 _BEGIN = "kfp-ci: "
@@ -46,8 +47,8 @@ class Mark(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     def shown(self) -> str:
         """How a person calls it."""
         if self.change is not None:
-            return f"pull request {_printable(self.change)}"
-        return "main" if self.branch is None else _printable(self.branch) or "(unknown)"
+            return f"pull request {printable(self.change)}"
+        return "main" if self.branch is None else printable(self.branch) or "(unknown)"
 
 
 def place(origin: str | None) -> str:
@@ -137,20 +138,16 @@ def gone(mark: Mark, heads: Set[str], closed: Set[str]) -> str | None:
         return f"{mark.shown} is closed"
     if not mark.branch or mark.fork or mark.branch in heads:
         return None
-    return f"branch '{_printable(mark.branch)}' is gone"
+    return f"branch '{printable(mark.branch)}' is gone"
 
 
 def kept(mark: Mark) -> str:
     """Why a branch's pipeline stays that is not `gone`."""
     if mark.branch and not mark.fork:
-        return f"branch '{_printable(mark.branch)}' is there"
+        return f"branch '{printable(mark.branch)}' is there"
     if mark.change is not None:
         return f"nobody here knows whether {mark.shown} is over; name it with --closed"
     return "nobody knew its branch"
-
-
-def _printable(text: str) -> str:
-    return "".join(it if it.isprintable() else "?" for it in text)
 
 
 def _hash(text: str) -> str:

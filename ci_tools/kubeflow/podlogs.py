@@ -31,6 +31,7 @@ from ci_tools.errors import CredentialsError, KubeflowError
 from ci_tools.kubeflow import ir
 from ci_tools.kubeflow.metadata import Pod
 from ci_tools.kubeflow.raw import Connection, is_page
+from ci_tools.printable import printable
 
 LINES = 200  # of each log, its last ones
 MOST = 20  # logs of one run: the tasks of a loop tend to fail all for one reason
@@ -182,10 +183,4 @@ def _end(body: bytes, lines: int) -> str:
 
 def harmless(text: str) -> str:
     """`text` without a terminal's colours, and all else that it would act upon escaped."""
-    text = _ESCAPES.sub("", text)
-    if text.isprintable():
-        return text
-    return "".join(
-        it if it.isprintable() or it == "\t" else it.encode("unicode_escape").decode()
-        for it in text
-    )
+    return printable(_ESCAPES.sub("", text), keep="\t")

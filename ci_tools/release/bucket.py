@@ -13,8 +13,9 @@ from datetime import datetime, timezone
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from ci_tools import aws
 from ci_tools.errors import ReleaseError, ReleaseNotFoundError
-from ci_tools.release import aws, bundle
+from ci_tools.release import bundle
 from ci_tools.release.bundle import Bundle
 
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -80,7 +81,7 @@ class Bucket:
         from botocore.exceptions import ClientError
 
         condition: dict[str, Any] = {} if over else {"IfNoneMatch": "*"}
-        with aws.translated(self.uri):
+        with aws.translated(self.uri, "s3:PutObject on it", ReleaseError):
             try:
                 self._client.put_object(Bucket=self._bucket, Key=key, Body=content, **condition)
             except ClientError as error:
@@ -92,7 +93,7 @@ class Bucket:
     def _content(self, key: str) -> bytes | None:
         from botocore.exceptions import ClientError
 
-        with aws.translated(self.uri):
+        with aws.translated(self.uri, "s3:GetObject and s3:ListBucket on it", ReleaseError):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=key)
                 return bytes(answer["Body"].read())
@@ -105,7 +106,7 @@ class Bucket:
         """When an object was written, by S3's clock; None where there is none."""
         from botocore.exceptions import ClientError
 
-        with aws.translated(self.uri):
+        with aws.translated(self.uri, "s3:GetObject and s3:ListBucket on it", ReleaseError):
             try:
                 answer = self._client.head_object(Bucket=self._bucket, Key=key)
                 return cast("datetime", answer["LastModified"])

@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
-from ci_tools import process, storage
+from ci_tools import aws, process, storage
 from ci_tools.config_release import Signing
-from ci_tools.errors import ConfigError, CredentialsError, ToolError
-from ci_tools.release import aws, keys
+from ci_tools.errors import ConfigError, CredentialsError, ReleaseError, ToolError
+from ci_tools.release import keys
 from ci_tools.release.keys import Key
 
 KMS = "awskms:"
@@ -97,7 +97,7 @@ class KmsSigner:
         arn = id.split(":")
         self._id, self._what = id, f"the signing key {KMS}{id}"
         self._client = aws.client("kms", arn[3] if len(arn) > 5 and arn[0] == "arn" else None)
-        with aws.translated(self._what):
+        with aws.translated(self._what, "kms:GetPublicKey with it", ReleaseError):
             answer = self._client.get_public_key(KeyId=id)
         public = load_der_public_key(answer["PublicKey"])
         self.key = keys.of(public, f"{KMS}{id}")
@@ -107,7 +107,7 @@ class KmsSigner:
         self._algorithm = _ALGORITHMS[scheme]
 
     def sign(self, message: bytes) -> bytes:
-        with aws.translated(self._what):
+        with aws.translated(self._what, "kms:Sign with it", ReleaseError):
             answer = self._client.sign(
                 KeyId=self._id,
                 Message=hashlib.sha256(message).digest(),

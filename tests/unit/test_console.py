@@ -18,7 +18,8 @@ from rich.cells import cell_len
 from rich.console import Console as RichConsole
 
 from ci.console import Console, draws
-from ci.view import View, duration, printable
+from ci.view import View, duration
+from ci_tools.printable import printable
 
 ROOT = Path(__file__).parents[2]
 RUN = "[2/5] RUN pip install --no-cache-dir -r requirements.txt"

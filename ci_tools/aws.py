@@ -1,12 +1,38 @@
-"""AWS' refusals, as our own errors."""
+"""Clients of AWS, and its refusals as our own errors.
+
+The prediction services have their own (`serving.aws`): theirs may be a stand-in, whose
+logins are kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ci_tools.aws_codes import REFUSED
 from ci_tools.errors import CIError, CredentialsError, RegistryError
+
+
+def client(service: str, region: str | None = None) -> Any:
+    """A client with bounded waiting. region: None for what AWS_REGION and the like say.
+
+    Raises CredentialsError where it cannot be made. What its calls raise is for `translated`.
+    """
+    import boto3
+    from botocore.config import Config
+
+    with translated(f"AWS' {service}", "it"):
+        session: Any = boto3.Session(region_name=region)
+        return session.client(
+            service,
+            config=Config(
+                connect_timeout=5,
+                read_timeout=60,
+                retries={"mode": "standard", "max_attempts": 5},
+                user_agent_extra="kfp-ci",
+            ),
+        )
 
 
 @contextmanager
