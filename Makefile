@@ -36,7 +36,7 @@ test: bootstrap-tests lint ## lint, and every test: unit, integration, e2e
 	$(PYTEST) -n auto tests/unit
 	$(PYTEST) tests/integration tests/e2e
 
-test-unit: | .venv/bin/python ## seconds; no engine, no network
+test-unit: | .venv/bin/python ## minutes; no engine, no network
 	$(PYTEST) -n auto tests/unit
 
 test-integration: bootstrap-tests ## real engine, registry, scanner

@@ -30,14 +30,6 @@ def encode(value: Any) -> bytes:
         raise ValueError("there is half a surrogate pair in a text") from error
 
 
-def is_canonical(content: bytes) -> bool:
-    """Whether these bytes are what `encode` makes of what they say."""
-    try:
-        return encode(json.loads(content)) == content
-    except (ValueError, RecursionError):
-        return False
-
-
 def _pieces(value: Any) -> Iterator[str]:
     if value is None or isinstance(value, bool | str):
         # json escapes what RFC 8785 escapes, and the same way, but for DEL, which

@@ -99,7 +99,6 @@ def test_what_is_read_again_is_equal_and_written_alike(value: Any) -> None:
     content = canonical.encode(value)
     assert _same(value, json.loads(content))
     assert canonical.encode(json.loads(content)) == content
-    assert canonical.is_canonical(content)
 
 
 @given(st.dictionaries(TEXTS, JSON))
@@ -110,11 +109,10 @@ def test_the_order_of_keys_is_not_content(value: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"a": 1}', b'{"b":1,"a":1}', b'{"a":1,"a":1}', b"1.0", b"1e2", b'"\\u0041"', b"1\n", b"NaN",
-     b"", b"\xff", b"[" * 5000],
-)  # fmt: skip
-def test_other_bytes_are_not_canonical(content: bytes) -> None:
-    assert not canonical.is_canonical(content)
+    [b'{"a": 1}', b'{"b":1,"a":1}', b'{"a":1,"a":1}', b"1.0", b"1e2", b'"\\u0041"', b"1\n"],
+)
+def test_other_bytes_of_the_same_are_not_canonical(content: bytes) -> None:
+    assert canonical.encode(json.loads(content)) != content
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "\ud800", {"\ud800": 1}])
