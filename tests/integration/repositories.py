@@ -55,7 +55,8 @@ class Answer:
         """
         assert "Traceback" not in self.err + self.out
         assert self.code == code, self.err
-        last = self.err[self.err.rfind("ERROR: ") :].rstrip("\n")
+        last = ("\n" + self.err).rpartition("\nERROR: ")[2].rstrip("\n")
+        last = f"ERROR: {last}"
         one, several = r"ERROR: \S.+\. \S.+\.", r"ERROR: \S.+(\n  \S.+)+\n\S.+\."
         assert re.fullmatch(rf"({one}|{several})( Log: .+)?", last), self.err
         assert sum(line.startswith("ERROR: ") for line in self.err.splitlines()) == 1
