@@ -296,6 +296,44 @@ class PromotionUnderWayError(CIError):
     summary = "another promotion is under way or was left unfinished"
 
 
+# 60-69: Jenkins, as its client meets it ----------------------------------------
+
+
+class JenkinsError(CIError):
+    exit_code = 60
+    summary = "Jenkins does not answer or refuses"
+
+
+class JenkinsBuildFailedError(CIError):
+    exit_code = 61
+    summary = "a build on Jenkins failed"
+
+
+class JenkinsBuildUnstableError(CIError):
+    exit_code = 62
+    summary = "a build on Jenkins is unstable: it ended, and tests of it failed"
+
+
+class JenkinsBuildAbortedError(CIError):
+    exit_code = 63
+    summary = "a build on Jenkins was aborted, or was not built"
+
+
+class JenkinsQueueError(CIError):
+    exit_code = 64
+    summary = "a build on Jenkins was cancelled in the queue, or never left it"
+
+
+class JenkinsfileError(CIError):
+    exit_code = 65
+    summary = "Jenkins refuses the Jenkinsfile"
+
+
+class JenkinsSetupError(CIError):
+    exit_code = 66
+    summary = "Jenkins lacks a plugin, credentials or an agent that the job needs"
+
+
 class InterruptedRunError(CIError):
     exit_code = 130
     summary = "interrupted (Ctrl-C or SIGTERM); nothing is left half-written"
