@@ -19,6 +19,7 @@ from ci import publish as publishing
 from ci import reports, schedule, verdicts
 from ci import session as sessions
 from ci.console import counted
+from ci.forcing import Force
 from ci.image import ImageWork
 from ci.schedule import Name, Task
 from ci.session import Session
@@ -75,6 +76,7 @@ def build(
     session.quarantine = quarantine
     session.keys = {component.name: component.key for component in plan.components}
     session.bases = _bases(plan)
+    session.forced = _forced(plan)
     planned = {component.name: component for component in shards.members(plan, shard)}
     session.parents = {
         one.name: f"{session.registry.host}/{one.repository}@{one.digest}"
@@ -117,13 +119,18 @@ def build(
     return lock
 
 
-def dry_run(workspace: Workspace, shard: tuple[int, int] | None = None) -> list[str]:
+def dry_run(
+    workspace: Workspace,
+    shard: tuple[int, int] | None = None,
+    force: Force | None = None,
+) -> list[str]:
     """What `build` would do, a line each. Asks nobody.
 
     shard: as plan.json divides, for that depends on what the registry had.
+    force: as `plan` takes it.
     """
     if shard is None:
-        plan = planning.plan(workspace)
+        plan = planning.plan(workspace, force=force)
     else:
         plan = workspace.read(planning.FILE, Plan, made_by=f"plan --shards {shard[1]}")
     return [_would(workspace, component) for component in shards.members(plan, shard)]
@@ -138,6 +145,7 @@ def _would(workspace: Workspace, component: PlannedComponent) -> str:
         + (", test it" if tests else "")
         + f", scan it and push {component.repository}:{component.key}"
         + (" (provisional)" if component.provisional else "")
+        + (" (forced)" if component.forced else "")
         + ", unless the registry has it"
     )
 
@@ -254,7 +262,9 @@ def _check_unchanged(workspace: Workspace, plan: Plan) -> None:
 
     Raises MissingInputError.
     """
-    computed = keys.compute(workspace.repository, workspace.components, _bases(plan))
+    computed = keys.compute(
+        workspace.repository, workspace.components, _bases(plan), forced=_forced(plan)
+    )
     now = {name: key for name, (key, _) in computed.items()}
     planned = {component.name: component.key for component in plan.components}
     changed = sorted(name for name in {*now, *planned} if now.get(name) != planned.get(name))
@@ -273,3 +283,8 @@ def _bases(plan: Plan) -> dict[str, str]:
         for reference, image in component.bases.items()
         if image
     }
+
+
+def _forced(plan: Plan) -> dict[str, str]:
+    """Component -> what forces it to be built again."""
+    return {component.name: component.forced for component in plan.components if component.forced}

@@ -335,6 +335,8 @@ class ImageWork:
 
 def _told(image: LockedImage) -> str:
     what = "built" if image.built else "already built"
+    if image.ingredients is not None and image.ingredients.forced:
+        what += f" (forced by {image.ingredients.forced})"
     return (
         f"{what}, {image.digest[:19]}, {image.size / 1e6:.1f} MB, "
         f"scan {image.verdict.status}, {image.seconds:.1f} s"
