@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from ci import logs, reports, schedule, verdicts
 from ci import plan as planning
 from ci import publish as publishing
-from ci import reports, schedule, verdicts
 from ci import session as sessions
 from ci.console import counted
 from ci.forcing import Force
@@ -53,8 +53,9 @@ def build(
     shard:     only the components that the plan gives to shard i of N.
 
     Reads plan.json; writes images.lock.json (of a shard: images.lock.i-of-N.json),
-    and for each image a log, Trivy's report, an SBOM and a JUnit suite. The lock
-    is written whatever fails; that of a clean commit without failures is published.
+    and for each image a log, Trivy's report, an SBOM and a JUnit suite; logs/failed/
+    has the logs of images that failed. The lock is written whatever fails; that of a
+    clean commit without failures is published.
 
     Returns the lock; `raise_failures` tells what its failures mean.
     Raises MissingInputError when the repository changed since the plan, or the
@@ -252,8 +253,9 @@ def _finished(
         plan=planning.plan_id(plan),
     )
     workspace.write(shards.file_of(shard, FILE), lock)
-    report = workspace.build / shards.file_of(shard, JUNIT.as_posix())
+    report = workspace.build / shards.report_of(shard, JUNIT.as_posix())
     junit.write(report, [outcome.suite for outcome in outcomes.values()])
+    logs.keep_failed(workspace.build, work, lock)
     return lock
 
 

@@ -66,7 +66,7 @@ def write(
         dockerfiles=lint.remarks(workspace),
     )
     if shard is not None:
-        storage.write(workspace.build / shards.file_of(shard, FILE.as_posix()), report)
+        storage.write(workspace.build / shards.report_of(shard, FILE.as_posix()), report)
         return
     _finish(workspace, session.registry, report, before)
 
@@ -77,7 +77,7 @@ def join(workspace: Workspace, sources: Mapping[Path, Lock]) -> None:
     for path, part in sources.items():
         number, count = part.shard.split("/")
         shard = (int(number), int(count))
-        found = read(path.parent / shards.file_of(shard, FILE.as_posix()))
+        found = read(path.parent / shards.report_of(shard, FILE.as_posix()))
         if found is not None:
             parts.append(found)
     if parts:
