@@ -42,7 +42,7 @@ def undone(target: Target, journal: Journal, reason: str) -> Promotion:
             f"'{target.name}' could not be put back completely:{gate.sentence(problems)}",
             f"Mend that, then run 'python -m ci promote --undo --to {target.name}'; it tries again",
         )
-    return record
+    return target.tell(record)
 
 
 def _record_of_failure(target: Target, journal: Journal, *, stuck: bool) -> Promotion:
