@@ -21,12 +21,14 @@ from ci_tools.documents import SCHEMA, Finding, Lock, ScannedImage, ScanReport
 from ci_tools.errors import CIError, MissingInputError
 from ci_tools.images import moving
 from ci_tools.images.registry import Registry
+from ci_tools.report import junit, scan_junit
 from ci_tools.scanner import gate, layers
 
 _HOME = "reports/scans"  # below the project's; no component's path has so many parts
 KIND = "application/vnd.kfp-ci.scan-report.v1+json"
 FOLDER = Path("reports")
 FILE = FOLDER / "scan.json"
+JUNIT = FOLDER / "scan.xml"
 
 
 def prepare() -> None:
@@ -67,6 +69,9 @@ def write(
     )
     if shard is not None:
         storage.write(workspace.build / shards.report_of(shard, FILE.as_posix()), report)
+        # For Jenkins to show though another shard fails and nothing is merged.
+        tests = workspace.build / shards.report_of(shard, JUNIT.as_posix())
+        junit.write(tests, scan_junit.suites(report))
         return
     _finish(workspace, session.registry, report, before)
 

@@ -31,7 +31,7 @@ def undone(target: Target, journal: Journal, reason: str) -> Promotion:
     )
     record = None
     try:
-        record = _record_of_failure(target, journal, stuck=bool(problems))
+        record = target.tell(_record_of_failure(target, journal, stuck=bool(problems)))
         journal.open = bool(problems)
         target.journals.keep(journal)
     except CIError as error:
@@ -42,7 +42,7 @@ def undone(target: Target, journal: Journal, reason: str) -> Promotion:
             f"'{target.name}' could not be put back completely:{gate.sentence(problems)}",
             f"Mend that, then run 'python -m ci promote --undo --to {target.name}'; it tries again",
         )
-    return target.tell(record)
+    return record
 
 
 def _record_of_failure(target: Target, journal: Journal, *, stuck: bool) -> Promotion:

@@ -28,7 +28,8 @@ _NAMES = 5  # named of several
 _NAME, _LINE, _LINES = 60, 240, 12  # characters, characters and lines at most
 _SHARD = re.compile(r"shard [0-9]+/[0-9]+")
 _SHORT = 7
-# What a line is of, in their order. Of a shard: only what failed, until there is a whole lock.
+# What a line is of, in their order; what is damaged now need not be so later, and a shard
+# tells only what failed, until there is a whole lock.
 _LABELS = (
     "damaged", "plan", "images", "tests", "scans", "pipelines", "training", "services", "release",
     "promotion",
@@ -67,7 +68,7 @@ def lines(known: Known, before: str = "") -> list[str]:
     told = {label: harmless(text) for label, text in _told(known)}
     for line in before.splitlines():
         label, colon, text = line.partition(": ")
-        if colon and (label in _LABELS or _SHARD.fullmatch(label)):
+        if colon and (label in _LABELS[1:] or _SHARD.fullmatch(label)):
             told.setdefault(label, harmless(text))
     if "images" in told:
         told = {one: text for one, text in told.items() if one != "plan" and one in _LABELS}

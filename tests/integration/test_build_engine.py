@@ -428,6 +428,12 @@ def test_shards_make_what_one_agent_would(machine: Machine, tmp_path: Path) -> N
     ]
     assert {f"image.{name}" for name in whole} <= {where for where, _ in told}
     assert len(told) == len(set(told))  # no shard's is counted twice
+    parts = [
+        (case.get("classname"), case.get("name"))
+        for report in first.build.glob("reports/shards/*.xml")
+        for case in ET.parse(report).iter("testcase")
+    ]
+    assert sorted(parts) == sorted(told)  # whichever Jenkins is shown
     first.ci("pin").done()
 
 
