@@ -75,6 +75,24 @@ def test_a_request_by_method_place_status_and_time(
     assert told.count("debug:") == 2  # nothing else that urllib3 says
 
 
+def test_aws_is_asked_through_the_same(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import boto3
+    import botocore.config
+    from botocore.parsers import ResponseParserError
+
+    tracing.begin(Console())
+    client = boto3.client(
+        "sts", endpoint_url=server, region_name="eu-west-1", aws_access_key_id=HIDDEN,
+        aws_secret_access_key=HIDDEN,
+        config=botocore.config.Config(retries={"total_max_attempts": 1}),
+    )  # fmt: skip
+    with pytest.raises(ResponseParserError):  # this server speaks no XML
+        client.get_caller_identity()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"debug: POST {server}/ 501 " in line
+    assert HIDDEN not in line
+
+
 def test_a_program_with_its_end(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     tracing.begin(Console())
     command = ["sh", "-c", "exit 3", "--token", HIDDEN, f"https://u:{HIDDEN}@host/x", "in-words"]
