@@ -261,7 +261,13 @@ def release(workspace: Workspace, as_json: bool, publish: bool, strict: bool) ->
 @jobs
 @fail_fast
 @click.option("--train", "training", is_flag=True, help="Run the training tests.")
-@click.option("--pipeline", "pipelines", multiple=True, help="Train this one; may be given again.")
+@click.option(
+    "--pipeline",
+    "pipelines",
+    multiple=True,
+    envvar="KFP_CI_PIPELINES",
+    help="Train this one; may be given again.",
+)
 @parameters
 @again
 @on_interrupt
