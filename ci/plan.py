@@ -15,6 +15,7 @@ import msgspec
 from ci import forecast, lint
 from ci.bases import behind, resolve, users
 from ci.console import counted
+from ci.forcing import Force, forced
 from ci.workspace import Workspace
 from ci_tools import durations, local, storage
 from ci_tools.components import discovery, keys, shards, templates
@@ -25,6 +26,7 @@ from ci_tools.documents import Lock, Plan, PlannedComponent
 from ci_tools.errors import MissingInputError
 from ci_tools.images import bases
 from ci_tools.images.registry import Registry
+from ci_tools.printable import printable
 
 FILE = "plan.json"
 LOCK = "images.lock.json"  # of ci.build, which imports this module
@@ -46,6 +48,7 @@ def plan(
     division: Division | None = None,
     timings: Sequence[Path] = (),
     jobs: int | None = None,
+    force: Force | None = None,
 ) -> Plan:
     """Find the components, compute their keys, and ask the registry which it has.
 
@@ -57,6 +60,7 @@ def plan(
     division: give every component a shard; None builds the plan on one agent.
     timings: locks whose builds tell what to expect, the most trusted first.
     jobs: images at once on an agent, as `build` will be told.
+    force: what is built again though the registry has it; see `ci.forcing`.
 
     Writes plan.json, and first what hadolint says of the Dockerfiles. Raises what
     discovery, keys, templates, bases, `lint` and the registry raise, and
@@ -70,6 +74,7 @@ def plan(
     with Hashing(paths) as begun, ThreadPoolExecutor(max_workers=3) as pool:
         pool.submit(lambda: workspace.source)
         components = workspace.components
+        forces = forced(force, components)
         linting = pool.submit(lint.lint, workspace)
         used_by: dict[str, list[str]] = {name: [] for name in components}
         for template in find_templates(workspace):
@@ -86,7 +91,7 @@ def plan(
         }
         asked = drift and not workspace.dry_run
         observed = pool.submit(bases.observe, watched, workspace.home) if asked else None
-        planned = _planned(workspace, used_by, pinned, begun)
+        planned = _planned(workspace, used_by, pinned, begun, forces)
     for line in drift_lines(workspace, observed.result()) if observed else ():
         workspace.console.event(line)
     lint.tell(workspace, linting.result())
@@ -98,6 +103,7 @@ def _planned(
     used_by: Mapping[str, list[str]],
     pinned: Mapping[str, str],
     begun: Hashing,
+    forces: Mapping[str, str],
 ) -> list[PlannedComponent]:
     components = workspace.components
     computed = keys.compute(
@@ -105,6 +111,7 @@ def _planned(
         components,
         {reference: image.partition("@")[2] for reference, image in pinned.items()},
         begun,
+        forces,
     )
     planned = [
         PlannedComponent(
@@ -113,6 +120,7 @@ def _planned(
             context=component.context,
             key=computed[name][0],
             provisional=computed[name][1],
+            forced=forces.get(name, ""),
             parents=sorted(set(component.parents.values())),
             bases={reference: pinned.get(reference) for reference in component.bases},
             templates=used_by[name],
@@ -229,6 +237,7 @@ def lines(result: Plan, jobs: int) -> list[str]:
         f"{component.name:<{width}}  {component.key[:12]}{'~' if component.provisional else ' '}  "
         f"{component.state:<7}  {component.dockerfile}"
         + (f"  (from {', '.join(component.parents)})" if component.parents else "")
+        + (f"  forced by {printable(component.forced)}" if component.forced else "")
         for component in result.components
     ]
     return [*listed, *forecast.shard_lines(result, jobs), forecast.summary(result, jobs)]

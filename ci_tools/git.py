@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+from ci_tools import process
 from ci_tools.documents import Source
 from ci_tools.errors import ToolError
 
@@ -200,19 +201,21 @@ def tips(repository: Path) -> dict[str, str]:
     command = ["git", "-C", os.fspath(repository), "ls-remote", "--heads", "origin"]
     ssh = os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            timeout=_ORIGIN_TIMEOUT,
-            env={
-                **os.environ,
-                "GIT_TERMINAL_PROMPT": "0",
-                "GIT_SSH_COMMAND": ssh,
-                "LC_ALL": "C",
-            },
-        )
+        with process.told(command) as ended:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                timeout=_ORIGIN_TIMEOUT,
+                env={
+                    **os.environ,
+                    "GIT_TERMINAL_PROMPT": "0",
+                    "GIT_SSH_COMMAND": ssh,
+                    "LC_ALL": "C",
+                },
+            )
+            ended(done.returncode)
     except FileNotFoundError:
         raise ToolError("git is not on PATH", "Install git") from None
     except subprocess.TimeoutExpired:
@@ -291,13 +294,16 @@ def _git(repository: Path, *arguments: str) -> str | None:
     Raises ToolError where there is a repository that git will not read, as one
     of another owner: without git, ignored files would count as sources.
     """
+    command = ["git", "-C", os.fspath(repository), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", os.fspath(repository), *arguments],
-            capture_output=True,
-            check=False,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-        )
+        with process.told(command) as ended:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                check=False,
+                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            )
+            ended(done.returncode)
     except FileNotFoundError:
         if (repository / ".git").exists():
             raise ToolError("git is not on PATH", "Install git") from None

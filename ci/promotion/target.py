@@ -9,11 +9,10 @@ from pathlib import Path
 from ci import publishing, releases
 from ci.promotion.services import EcsServices, Services
 from ci.workspace import Workspace
-from ci_tools import kubeflow
+from ci_tools import config, kubeflow
 from ci_tools.components.references import split
-from ci_tools.config import Promotion
-from ci_tools.documents import Release
-from ci_tools.errors import ConfigError
+from ci_tools.documents import Promotion, Release
+from ci_tools.errors import ConfigError, WriteError
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.promotion import lease
@@ -24,6 +23,7 @@ from ci_tools.release import bundle as bundles
 from ci_tools.release.bundle import Bundle
 
 RELEASES = publishing.REPOSITORY
+FILE = "promotion.json"
 
 
 class Target:
@@ -37,7 +37,7 @@ class Target:
         self.directory = workspace.home / "promotions" / workspace.project
 
     @property
-    def settings(self) -> Promotion:
+    def settings(self) -> config.Promotion:
         """Raises ConfigError where nothing may be promoted to the environment."""
         found = self.workspace.config.environment(self.name).promotion
         if not found.keys:
@@ -92,6 +92,15 @@ class Target:
     def published(self, what: str) -> Bundle:
         """As `find`, in this environment's registry and bucket alone."""
         return releases.published(self.workspace, what)
+
+    def tell(self, record: Promotion) -> Promotion:
+        """Leave the record in the build directory too, for who shows what came of it. It
+        stands in the registry: where it cannot be written here, that is only said."""
+        try:
+            self.workspace.write(FILE, record)
+        except WriteError as error:
+            self.workspace.console.warn(error.what)
+        return record
 
     def registry_of(self, host: str) -> Registry:
         """The registry of an image, with the settings of the environment that it is of."""

@@ -119,6 +119,17 @@ def file_of(shard: tuple[int, int] | None, file: str) -> str:
     return f"{stem}.{shard[0]}-of-{shard[1]}{dot}{extension}"
 
 
+def report_of(shard: tuple[int, int] | None, file: str) -> str:
+    """A shard's own report: `reports/images.xml` -> `reports/shards/images.1-of-4.xml`.
+
+    Not beside that of the whole: who counts `reports/*.xml` would count it twice.
+    """
+    if shard is None:
+        return file
+    folder, _, name = file.rpartition("/")
+    return file_of(shard, f"{folder}/shards/{name}")
+
+
 def members(plan: Plan, shard: tuple[int, int] | None) -> list[PlannedComponent]:
     """The components of shard (i, N), or all of them for None.
 
