@@ -17,7 +17,7 @@ from ci.bases import behind, resolve, users
 from ci.console import counted
 from ci.workspace import Workspace
 from ci_tools import durations, local, storage
-from ci_tools.components import discovery, keys, shards, templates
+from ci_tools.components import discovery, keys, scaling, shards, templates
 from ci_tools.components.discovery import Component
 from ci_tools.components.hashing import Hashing
 from ci_tools.components.templates import Template
@@ -25,6 +25,7 @@ from ci_tools.documents import Lock, Plan, PlannedComponent
 from ci_tools.errors import MissingInputError
 from ci_tools.images import bases
 from ci_tools.images.registry import Registry
+from ci_tools.images.transport import loopback
 
 FILE = "plan.json"
 LOCK = "images.lock.json"  # of ci.build, which imports this module
@@ -32,8 +33,8 @@ REFRESH = "'python -m ci bases refresh'"
 
 
 class Division(msgspec.Struct, frozen=True):
-    """Into how many shards: exactly `shards`, or with None the fewest up to
-    `most` that take hardly longer than `most` would."""
+    """Into how many shards: exactly `shards`, or with None as many of at most `most`
+    as work and agents' set-up suggest; one where other agents cannot help."""
 
     shards: int | None
     most: int = 8
@@ -163,12 +164,31 @@ def _finished(
     )
     if division is not None:
         at_once = jobs_at_once(workspace, jobs)
-        result.shards = division.shards or shards.fewest(planned, division.most, at_once)
+        result.shards = division.shards or _suggested(workspace, planned, division.most, at_once)
         assigned = shards.assign(planned, result.shards, at_once)
         for component in planned:
             component.shard = assigned[component.name]
     workspace.write(FILE, result)
     return result
+
+
+def _suggested(
+    workspace: Workspace, planned: Sequence[PlannedComponent], most: int, jobs: int
+) -> int:
+    dividing = costs(workspace).dividing
+    found = shards.fewest(planned, most, jobs, dividing)
+    if found > 1 and loopback(workspace.registry.host):
+        workspace.console.event(
+            f"the registry of '{workspace.environment_name}' is on this machine, where other "
+            f"agents do not reach it: one shard instead of {found}"
+        )
+        return 1
+    return found
+
+
+def costs(workspace: Workspace) -> scaling.Costs:
+    """What more agents than one cost here."""
+    return scaling.Costs(agent=workspace.config.build.agent_seconds)
 
 
 def plan_id(plan: Plan) -> str:
@@ -222,7 +242,7 @@ def remarks(components: Mapping[str, Component]) -> list[str]:
     return said
 
 
-def lines(result: Plan, jobs: int) -> list[str]:
+def lines(result: Plan, jobs: int, costs: scaling.Costs) -> list[str]:
     """The plan for people: a line a component, a line a shard, and how long it takes."""
     width = max((len(component.name) for component in result.components), default=0)
     listed = [
@@ -231,7 +251,12 @@ def lines(result: Plan, jobs: int) -> list[str]:
         + (f"  (from {', '.join(component.parents)})" if component.parents else "")
         for component in result.components
     ]
-    return [*listed, *forecast.shard_lines(result, jobs), forecast.summary(result, jobs)]
+    return [
+        *listed,
+        *forecast.shard_lines(result, jobs),
+        *forecast.division(result, jobs, costs),
+        forecast.summary(result, jobs),
+    ]
 
 
 def drift_lines(workspace: Workspace, observed: bases.Observed) -> list[str]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, options.MOST_SHARDS),
     default=8,
     show_default=True,
+    envvar="KFP_CI_MAX_SHARDS",
     help="At most so many with --shards auto.",
 )
 @click.option(
@@ -65,7 +66,7 @@ def plan(
     if shards is not None:
         division = stage.Division(None if shards == "auto" else shards, max_shards)
     result = stage.plan(workspace, drift=drift, division=division, timings=timings, jobs=jobs)
-    lines = stage.lines(result, stage.jobs_at_once(workspace, jobs))
+    lines = stage.lines(result, stage.jobs_at_once(workspace, jobs), stage.costs(workspace))
     if against is None:
         show(result, lines, as_json)
         return

@@ -8,6 +8,7 @@ image is in the registry, and most graphs have one base under everything.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -45,6 +46,33 @@ class _Load(NamedTuple):
         )
 
 
+def _packed(groups: Sequence[_Group], count: int, jobs: int) -> tuple[list[int], float]:
+    """The shard of each group, 0..count-1, and the seconds until the last shard is done.
+
+    A shard with less work is looked at first, and looking ends at the first whose
+    own chain does not count: no shard with more work is done sooner.
+    """
+    least = [(0.0, 0, number) for number in range(count)]  # work, components, shard: a heap
+    loads = [_Load() for _ in range(count)]
+    where: list[int] = []
+    for group in groups:
+        looked_at: list[tuple[float, int, int]] = []
+        while least:
+            looked_at.append(heapq.heappop(least))
+            load = loads[looked_at[-1][2]]
+            if load.chain <= max(group.chain, (load.work + group.work) / jobs):
+                break
+        after = {number: loads[number].plus(group) for _, _, number in looked_at}
+        best = min(
+            after, key=lambda n: (after[n].wall(jobs), after[n].work, after[n].components, n)
+        )
+        loads[best] = after[best]
+        where.append(best)
+        for _, _, number in looked_at:
+            heapq.heappush(least, (loads[number].work, loads[number].components, number))
+    return where, max((load.wall(jobs) for load in loads), default=0.0)
+
+
 def assign(components: Sequence[PlannedComponent], count: int, jobs: int) -> dict[str, int]:
     """Component -> shard, 1..count; the same for the same components in any order.
 
@@ -54,34 +82,50 @@ def assign(components: Sequence[PlannedComponent], count: int, jobs: int) -> dic
     and wait for nobody are dealt out evenly. Fewer groups than shards leave
     some shards empty.
     """
-    together = _groups(components)
+    groups = _longest_first(_groups(components), components, jobs)
     assigned: dict[str, int] = {}
-    loads = [_Load() for _ in range(count)]
-    for group in _longest_first(together, components, jobs):
-        after = [load.plus(group) for load in loads]
-        number = min(
-            range(count),
-            key=lambda n: (after[n].wall(jobs), after[n].work, after[n].components, n),
-        )
-        loads[number] = after[number]
+    for group, number in zip(groups, _packed(groups, count, jobs)[0], strict=True):
         assigned |= dict.fromkeys(group.names, number + 1)
     looked_at = sorted({component.name for component in components} - set(assigned))
     # From the last shard on: when there is little to build, that is the idle one.
     return assigned | {name: count - n % count for n, name in enumerate(looked_at)}
 
 
-def fewest(components: Sequence[PlannedComponent], most: int, jobs: int) -> int:
-    """The fewest shards, at most `most`, that take hardly longer than `most` would.
+def fewest(
+    components: Sequence[PlannedComponent], most: int, jobs: int, dividing: float = 0.0
+) -> int:
+    """The fewest shards, at most `most`, that take hardly longer than the best number.
 
-    Every shard costs an agent and its set-up, so a tenth more wall time is
-    accepted for one agent less.
+    dividing: seconds that more shards than one cost beside their builds, however
+    many they are: agents are set up at the same time, and locks are joined.
+    A tenth more wall time is accepted for one agent less. Nothing to build is
+    one shard, and no shard is without something to build.
     """
-    enough = _GOOD_ENOUGH * slowest(components, assign(components, most, jobs), jobs)
-    return next(
-        count
-        for count in range(1, most + 1)
-        if count == most or slowest(components, assign(components, count, jobs), jobs) <= enough
-    )
+    groups = _longest_first(_groups(components), components, jobs)
+    work = math.fsum(group.work for group in groups)
+    most = max(min(most, len(groups)), 1)
+
+    def takes(count: int) -> float:
+        return _packed(groups, count, jobs)[1] + (dividing if count > 1 else 0.0)
+
+    enough = _GOOD_ENOUGH * min(takes(1), takes(most))
+    if takes(1) <= enough:
+        return 1
+    # Where not even an equal share is short enough, no packing is tried.
+    least = math.floor(work / jobs / (enough - dividing))
+    return next(n for n in range(max(least, 2), most + 1) if n == most or takes(n) <= enough)
+
+
+def needed(plan: Plan) -> list[tuple[int, int]]:
+    """The shards that an agent each is started for, as `members` takes them.
+
+    None where one agent does all (`build` without a shard): there is one shard, or
+    nothing to build. Else those with any component, for `merge` asks their locks.
+    """
+    if plan.shards == 1 or all(component.state == "built" for component in plan.components):
+        return []
+    there = {component.shard for component in plan.components}
+    return [(number, plan.shards) for number in range(1, plan.shards + 1) if number in there]
 
 
 def slowest(
