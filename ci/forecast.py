@@ -15,7 +15,7 @@ def summary(plan: Plan, jobs: int) -> str:
     missing = [component for component in plan.components if component.state != "built"]
     if not missing:
         return "nothing needs building"
-    assigned = {component.name: component.shard or 1 for component in plan.components}
+    assigned = shards.assigned(plan)
     seconds = shards.slowest(plan.components, assigned, jobs)
     divided = f" in {counted(plan.shards, 'shard')}" if plan.shards > 1 else ""
     return f"{_work(missing, seconds)}{divided}{_together(missing, jobs)}"
@@ -26,18 +26,20 @@ def shard_lines(plan: Plan, jobs: int) -> list[str]:
     if all(component.shard is None for component in plan.components):
         return []
     told: list[str] = []
-    for number in range(1, plan.shards + 1):
-        mine = [component for component in plan.components if component.shard == number]
+    parts = shards.apart(plan.components, shards.assigned(plan))
+    for number in range(0 if shards.FIRST in parts else 1, plan.shards + 1):
+        mine = parts.get(number, [])
         missing = [component for component in mine if component.state != "built"]
-        parts = []
+        said = []
         if missing:
             seconds = shards.wall(mine, jobs)
-            parts.append(_work(missing, seconds) + _together(missing, jobs))
+            said.append(_work(missing, seconds) + _together(missing, jobs))
         if len(mine) > len(missing):
-            parts.append(f"{len(mine) - len(missing)} already built")
-        line = f"shard {number}/{plan.shards}: {', '.join(parts) or 'empty'}"
+            said.append(f"{len(mine) - len(missing)} already built")
+        name = f"shard {number}/{plan.shards}" + (", first" if number == shards.FIRST else "")
+        line = f"{name}: {', '.join(said) or 'empty'}"
         told.append(f"{line}: {', '.join(one.name for one in missing)}" if missing else line)
-    idle = plan.shards - len({component.shard for component in plan.components})
+    idle = plan.shards - len(parts.keys() - {shards.FIRST})
     if idle:
         told.append(f"{counted(idle, 'shard')} too many: --shards {plan.shards - idle} would do")
     return told
@@ -49,7 +51,7 @@ def division(plan: Plan, jobs: int, costs: scaling.Costs) -> list[str]:
     missing = [component for component in plan.components if component.state != "built"]
     if not missing or any(component.shard is None for component in plan.components):
         return []
-    assigned = {component.name: component.shard or 1 for component in plan.components}
+    assigned = shards.assigned(plan)
     agents = len(shards.needed(plan)) or 1
     expected = scaling.expected(plan.components, assigned, agents=agents, jobs=jobs, costs=costs)
     bound = scaling.floor(plan.components, agents=1, jobs=jobs)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from ci import forecast, lint
+from ci import dividing, forecast, lint
 from ci.bases import behind, resolve, users
 from ci.console import counted
+from ci.dividing import Division
 from ci.workspace import Workspace
 from ci_tools import durations, local, storage
 from ci_tools.components import discovery, keys, scaling, shards, templates
@@ -25,19 +26,10 @@ from ci_tools.documents import Lock, Plan, PlannedComponent
 from ci_tools.errors import MissingInputError
 from ci_tools.images import bases
 from ci_tools.images.registry import Registry
-from ci_tools.images.transport import loopback
 
 FILE = "plan.json"
 LOCK = "images.lock.json"  # of ci.build, which imports this module
 REFRESH = "'python -m ci bases refresh'"
-
-
-class Division(msgspec.Struct, frozen=True):
-    """Into how many shards: exactly `shards`, or with None as many of at most `most`
-    as work and agents' set-up suggest; one where other agents cannot help."""
-
-    shards: int | None
-    most: int = 8
 
 
 def plan(
@@ -164,31 +156,13 @@ def _finished(
     )
     if division is not None:
         at_once = jobs_at_once(workspace, jobs)
-        result.shards = division.shards or _suggested(workspace, planned, division.most, at_once)
-        assigned = shards.assign(planned, result.shards, at_once)
+        divided = dividing.divided(workspace, planned, division, at_once)
+        result.shards = divided.agents
+        assigned = shards.assign(planned, divided.agents, at_once, divided.first)
         for component in planned:
             component.shard = assigned[component.name]
     workspace.write(FILE, result)
     return result
-
-
-def _suggested(
-    workspace: Workspace, planned: Sequence[PlannedComponent], most: int, jobs: int
-) -> int:
-    dividing = costs(workspace).dividing
-    found = shards.fewest(planned, most, jobs, dividing)
-    if found > 1 and loopback(workspace.registry.host):
-        workspace.console.event(
-            f"the registry of '{workspace.environment_name}' is on this machine, where other "
-            f"agents do not reach it: one shard instead of {found}"
-        )
-        return 1
-    return found
-
-
-def costs(workspace: Workspace) -> scaling.Costs:
-    """What more agents than one cost here."""
-    return scaling.Costs(agent=workspace.config.build.agent_seconds)
 
 
 def plan_id(plan: Plan) -> str:

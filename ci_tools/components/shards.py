@@ -4,20 +4,24 @@ A component that must wait for a build of another is in that one's shard: shards
 never wait for each other. A parent that is built already binds nobody, for its
 image is in the registry, and most graphs have one base under everything.
 (Should the scan gate refuse such a parent, then `merge` fails its children too.)
+
+So a base that is to be built would bind all to one shard. Where a plan says so, such
+parents are in shard 0 (`FIRST`): one agent builds it before the others are started.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from ci_tools.components import graph
 from ci_tools.documents import Plan, PlannedComponent
 from ci_tools.errors import MissingInputError
 
-_GOOD_ENOUGH = 1.1  # `fewest`: a slower wall time that saves an agent
+FIRST = 0  # the number of the shard that is built before the others
+GOOD_ENOUGH = 1.1  # a slower wall time that saves an agent
 
 
 class _Group(NamedTuple):
@@ -73,8 +77,15 @@ def _packed(groups: Sequence[_Group], count: int, jobs: int) -> tuple[list[int],
     return where, max((load.wall(jobs) for load in loads), default=0.0)
 
 
-def assign(components: Sequence[PlannedComponent], count: int, jobs: int) -> dict[str, int]:
+def assign(
+    components: Sequence[PlannedComponent],
+    count: int,
+    jobs: int,
+    first: Collection[str] = frozenset(),
+) -> dict[str, int]:
     """Component -> shard, 1..count; the same for the same components in any order.
+
+    first: what is in shard 0 instead, with all the parents that it waits for.
 
     Groups are packed by their `expected` wall time with `jobs` at once, the
     longest first, each into the shard that is then done first (Graham's LPT
@@ -82,8 +93,8 @@ def assign(components: Sequence[PlannedComponent], count: int, jobs: int) -> dic
     and wait for nobody are dealt out evenly. Fewer groups than shards leave
     some shards empty.
     """
-    groups = _longest_first(_groups(components), components, jobs)
-    assigned: dict[str, int] = {}
+    groups = _longest_first(_groups(components, first), components, jobs)
+    assigned = dict.fromkeys(first, FIRST)
     for group, number in zip(groups, _packed(groups, count, jobs)[0], strict=True):
         assigned |= dict.fromkeys(group.names, number + 1)
     looked_at = sorted({component.name for component in components} - set(assigned))
@@ -92,23 +103,28 @@ def assign(components: Sequence[PlannedComponent], count: int, jobs: int) -> dic
 
 
 def fewest(
-    components: Sequence[PlannedComponent], most: int, jobs: int, dividing: float = 0.0
+    components: Sequence[PlannedComponent],
+    most: int,
+    jobs: int,
+    dividing: float = 0.0,
+    first: Collection[str] = frozenset(),
 ) -> int:
     """The fewest shards, at most `most`, that take hardly longer than the best number.
 
     dividing: seconds that more shards than one cost beside their builds, however
     many they are: agents are set up at the same time, and locks are joined.
+    first: as for `assign`; their time is not looked at.
     A tenth more wall time is accepted for one agent less. Nothing to build is
     one shard, and no shard is without something to build.
     """
-    groups = _longest_first(_groups(components), components, jobs)
+    groups = _longest_first(_groups(components, first), components, jobs)
     work = math.fsum(group.work for group in groups)
     most = max(min(most, len(groups)), 1)
 
     def takes(count: int) -> float:
         return _packed(groups, count, jobs)[1] + (dividing if count > 1 else 0.0)
 
-    enough = _GOOD_ENOUGH * min(takes(1), takes(most))
+    enough = GOOD_ENOUGH * min(takes(1), takes(most))
     if takes(1) <= enough:
         return 1
     # Where not even an equal share is short enough, no packing is tried.
@@ -117,7 +133,8 @@ def fewest(
 
 
 def needed(plan: Plan) -> list[tuple[int, int]]:
-    """The shards that an agent each is started for, as `members` takes them.
+    """The shards that an agent each is started for, as `members` takes them; not the
+    one that is built first.
 
     None where one agent does all (`build` without a shard): there is one shard, or
     nothing to build. Else those with any component, for `merge` asks their locks.
@@ -131,11 +148,24 @@ def needed(plan: Plan) -> list[tuple[int, int]]:
 def slowest(
     components: Sequence[PlannedComponent], assigned: Mapping[str, int], jobs: int
 ) -> float:
-    """Expected seconds until the last shard is done."""
-    shards: dict[int, list[PlannedComponent]] = {}
+    """Expected seconds until the last shard is done, each on an agent that is ready."""
+    walls = {number: wall(part, jobs) for number, part in apart(components, assigned).items()}
+    return walls.pop(FIRST, 0.0) + max(walls.values(), default=0.0)
+
+
+def apart(
+    components: Sequence[PlannedComponent], assigned: Mapping[str, int]
+) -> dict[int, list[PlannedComponent]]:
+    """Shard -> its components, of those shards that have any."""
+    parts: dict[int, list[PlannedComponent]] = {}
     for component in components:
-        shards.setdefault(assigned[component.name], []).append(component)
-    return max((wall(part, jobs) for part in shards.values()), default=0.0)
+        parts.setdefault(assigned[component.name], []).append(component)
+    return parts
+
+
+def assigned(plan: Plan) -> dict[str, int]:
+    """Component -> shard, as the plan has it; 1 for all of one that is not divided."""
+    return {one.name: 1 if one.shard is None else one.shard for one in plan.components}
 
 
 def wall(components: Sequence[PlannedComponent], jobs: int) -> float:
@@ -166,7 +196,8 @@ def file_of(shard: tuple[int, int] | None, file: str) -> str:
 def members(plan: Plan, shard: tuple[int, int] | None) -> list[PlannedComponent]:
     """The components of shard (i, N), or all of them for None.
 
-    A parent of theirs is one of them or is built: then the plan has its digest.
+    A parent of theirs is one of them, or is built (then the plan has its digest), or
+    in shard 0 of N, which is built before.
     Raises MissingInputError when the plan is not one of N shards.
     """
     if shard is None or (shard == (1, 1) and plan.shards == 1):
@@ -180,11 +211,14 @@ def members(plan: Plan, shard: tuple[int, int] | None) -> list[PlannedComponent]
     return [component for component in plan.components if component.shard == number]
 
 
-def _groups(components: Sequence[PlannedComponent]) -> list[list[str]]:
-    """The names to be built, with all that must wait for them, those bound together."""
-    missing = {component.name for component in components if component.state != "built"}
+def _groups(components: Sequence[PlannedComponent], first: Collection[str]) -> list[list[str]]:
+    """The names to be built, with all that must wait for them, those bound together.
+    What is built first binds as little as what is built."""
+    missing = {one.name for one in components if one.state != "built"}.difference(first)
     bound: dict[str, set[str]] = {name: set() for name in missing}
     for component in components:
+        if component.name in first:
+            continue
         for parent in missing.intersection(component.parents):
             bound.setdefault(component.name, set()).add(parent)
             bound[parent].add(component.name)
