@@ -15,8 +15,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import shared  # noqa: F401 - puts the repository on the path
-
 from ci_tools.components import graph, scaling, shards
 from ci_tools.documents import PlannedComponent
 
@@ -150,44 +148,69 @@ def schedule(
     return pushed
 
 
-def divided(images: Images, site: Site) -> list[dict[str, Image]]:
-    """The shards that the product decides on, each with its images."""
+class Parts(NamedTuple):
+    """What the product decides. first: built before the shards, on the agent that plans."""
+
+    first: dict[str, Image]
+    shards: list[dict[str, Image]]
+
+
+def divided(images: Images, site: Site, *, first: bool = True) -> Parts:
+    """first: whether anything may be built before the shards."""
     components = planned(images)
-    count = shards.fewest(components, site.agents, site.jobs, site.costs.dividing)
-    assigned = shards.assign(components, count, site.jobs)
-    return [
-        {name: one for name, one in images.items() if assigned[name] == number}
-        for number in range(1, count + 1)
-    ]
+    chosen = scaling.divided(components, site.agents, jobs=site.jobs, costs=site.costs, first=first)
+    assigned = shards.assign(components, chosen.agents, site.jobs, chosen.first)
+    parts: list[dict[str, Image]] = [{} for _ in range(chosen.agents + 1)]
+    for name, number in assigned.items():
+        parts[number][name] = images[name]
+    return Parts(parts[0], parts[1:])
 
 
-def fan_out(images: Images, site: Site, seed: int = 0) -> Outcome:
-    """From the plan to the lock, on the agents of `site`."""
-    parts = divided(images, site)
-    if len(parts) == 1:
-        took = site.pull + max(schedule(images, site.jobs).values(), default=0.0)
-        return Outcome(1, took, took)
-    return run(parts, site, seed)
+def fan_out(images: Images, site: Site, *, first: bool = True) -> Outcome:
+    """From the plan to the lock, on the agents of `site`, of which none is lost."""
+    return runs(images, site, [0], first=first)[0]
 
 
-def run(parts: Sequence[Images], site: Site, seed: int = 0) -> Outcome:
+def runs(images: Images, site: Site, seeds: Sequence[int], *, first: bool = True) -> list[Outcome]:
+    """The same job, once a seed: which agents are lost differs."""
+    parts = divided(images, site, first=first)
+    if len(parts.shards) == 1:
+        took = site.pull + longest(parts.shards[0], site.jobs)
+        return [Outcome(1, took, took)] * len(seeds)
+    before = site.pull + longest(parts.first, site.jobs) if parts.first else 0.0
+    pushed = [schedule(part, site.jobs) for part in parts.shards]
+    after = [run(parts.shards, pushed, site, seed) for seed in seeds]
+    return [one._replace(build=before + one.build, busy=before + one.busy) for one in after]
+
+
+def longest(images: Images, jobs: int) -> float:
+    """Seconds until the last of them is pushed."""
+    return max(schedule(images, jobs).values(), default=0.0)
+
+
+def run(
+    parts: Sequence[Images], pushed: Sequence[Mapping[str, float]], site: Site, seed: int
+) -> Outcome:
     """Shards on agents. One whose agent is lost runs again on the next that is free, and
-    goes on with what its first run had not pushed; a lost agent is replaced."""
+    goes on with what its first run had not pushed; a lost agent is replaced.
+
+    pushed: of each shard, what `schedule` says.
+    """
     chance = random.Random(seed)  # noqa: S311 - no secret
     free = [0.0] * site.agents
-    queue = [(0.0, number, dict(part)) for number, part in enumerate(parts)]
+    queue = [(0.0, number, dict(one)) for number, one in enumerate(pushed)]
     heapq.heapify(queue)
     ends, busy, lost = [0.0], 0.0, 0
     while queue:
-        since, number, part = heapq.heappop(queue)
+        since, number, ready = heapq.heappop(queue)
         begun = max(heapq.heappop(free), since)
-        pushed = schedule(part, site.jobs)
         before = site.ready + site.pull
-        took = before + max(pushed.values(), default=0.0)
+        took = before + max(ready.values(), default=0.0)
         if chance.random() < site.p:
             gone = chance.uniform(0.0, took)
-            kept = {name: one for name, one in part.items() if pushed[name] + before > gone}
-            heapq.heappush(queue, (begun + gone + site.notice, number, kept))
+            left = {name: parts[number][name] for name, at in ready.items() if at + before > gone}
+            again = schedule(left, site.jobs)
+            heapq.heappush(queue, (begun + gone + site.notice, number, again))
             took, lost = gone, lost + 1
         else:
             ends.append(begun + took)
@@ -214,3 +237,9 @@ def floor(images: Images, site: Site) -> scaling.Floor:
     )
     share = scaling.floor(planned(images), agents=site.agents, jobs=site.jobs).share
     return scaling.Floor(max(chains.values(), default=0.0), share)
+
+
+def on_one_base(images: Images, seconds: float = 90.0) -> Images:
+    """The same project on a base of its own, which is to be built too."""
+    based = {n: one._replace(parents=one.parents or ("base",)) for n, one in images.items()}
+    return {"base": Image((), seconds, 10.0, 10.0), **based}
