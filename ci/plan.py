@@ -141,10 +141,13 @@ def _finished(
     last: dict[str, float] = {}
     with suppress(MissingInputError):  # none, or of another version: an estimate less
         last = durations.of_lock(workspace.read(LOCK, Lock, made_by="build"))
-    seconds = durations.expected(
-        [component.name for component in planned],
-        [*known, last, durations.stored(workspace.home, workspace.project)],
-    )
+    sources = [*known, last, durations.stored(workspace.home, workspace.project)]
+    unknown = {one.name for one in planned if one.state == "missing"}.difference(*sources)
+    if unknown and division is not None and not workspace.dry_run:
+        from ci import earlier  # only an agent that remembers nothing needs it
+
+        sources.append(earlier.took(workspace))
+    seconds = durations.expected([component.name for component in planned], sources)
     for component in planned:
         built = component.state == "built"
         component.expected = 0.0 if built else round(seconds[component.name], 3)
