@@ -95,8 +95,6 @@ def divided(
     found: list[tuple[float, Divided]] = []
     for before in _levels(components) if first else [frozenset[str]()]:
         count = exactly or shards.fewest(components, most, jobs, costs.dividing, before)
-        if before and count == 1:
-            continue
         assigned = shards.assign(components, count, jobs, before)
         seconds = expected(components, assigned, agents=count, jobs=jobs, costs=costs)
         found.append((seconds, Divided(count, before)))

@@ -217,8 +217,6 @@ def _groups(components: Sequence[PlannedComponent], first: Collection[str]) -> l
     missing = {one.name for one in components if one.state != "built"}.difference(first)
     bound: dict[str, set[str]] = {name: set() for name in missing}
     for component in components:
-        if component.name in first:
-            continue
         for parent in missing.intersection(component.parents):
             bound.setdefault(component.name, set()).add(parent)
             bound[parent].add(component.name)

@@ -364,6 +364,37 @@ def test_what_is_no_shard(project: Any, monkeypatch: pytest.MonkeyPatch, value: 
     assert calls == []
 
 
+def test_what_stands_on_a_parent_that_failed_first_is_not_begun(project: Any) -> None:
+    plan = plan_of(
+        planned("good", shard=0, digest="sha256:1"), planned("bad", shard=0),
+        planned("a", "good", shard=1), planned("b", "bad", "good", shard=1),
+        planned("c", "b", shard=1), shards=2,
+    )  # fmt: skip
+    blocked: dict[str, list[str]] = {}
+
+    class Work:  # of an image, as far as it is asked here
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def blocked(self, by: list[str]) -> None:
+            blocked[self.name] = by
+
+    def begin(number: int) -> None:
+        mine = {one.name: one for one in shards.members(plan, (number, 2))}
+        build._without_parent(plan, mine, {name: Work(name) for name in mine})  # type: ignore[misc]
+
+    begin(1)
+    assert blocked == {"b": ["bad"]}  # and c waits for b, in the same schedule
+    blocked.clear()
+    begin(0)
+    assert blocked == {}
+    plan.components[0].digest = None
+    begin(0)
+    with pytest.raises(MissingInputError, match="good, bad: not in the registry") as caught:
+        begin(1)
+    assert "build --first" in caught.value.todo
+
+
 def test_run_fails_fast_too(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = taken(monkeypatch)
 
