@@ -96,16 +96,24 @@ def planned(images: Images, done: Collection[str] = ()) -> list[PlannedComponent
 
 
 def schedule(
-    images: Images, jobs: int, *, local_parents: bool = True, checks: int | None = None
+    images: Images,
+    jobs: int,
+    *,
+    local_parents: bool = True,
+    checks: int | None = None,
+    guessed: bool = False,
 ) -> dict[str, float]:
     """Image -> second at which it is pushed, where all of `images` are built together.
 
     A parent that is not among them is in the registry. local_parents: a child starts
     as soon as its parent is built; else (a remote builder) when it is pushed.
-    checks: at most so many at once, beside `jobs`.
+    checks: at most so many at once, beside `jobs`. guessed: no earlier build tells how
+    long images take, so that all count alike.
     """
     parents = {name: [p for p in one.parents if p in images] for name, one in images.items()}
-    longest = graph.critical(parents, {name: one.seconds for name, one in images.items()})
+    longest = graph.critical(
+        parents, {name: 1.0 if guessed else one.seconds for name, one in images.items()}
+    )
     after: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for name, above in parents.items():
         first = "build" if local_parents else "push"
