@@ -88,6 +88,7 @@ def build(
         # Asked here, so that verdicts expire though nothing needs building.
         workspace.console.warn(session.trivy.databases.vulnerabilities.problem)
     work = {name: ImageWork(session, component) for name, component in planned.items()}
+    _without_parent(plan, planned, work)
     unknown = sum(verdicts.kept(session, one) is None for one in planned.values())
     session.trivy.expect(unknown)
     if unknown:
@@ -118,6 +119,14 @@ def build(
     publishing.publish(workspace, lock, session.registry)
     _warn_of_incomplete(workspace, lock)
     return lock
+
+
+def first(workspace: Workspace) -> tuple[int, int] | None:
+    """The shard that is built before the others, None where plan.json has none."""
+    plan = workspace.read(planning.FILE, Plan, made_by="plan --shards N")
+    if any(component.shard == shards.FIRST for component in plan.components):
+        return shards.FIRST, plan.shards
+    return None
 
 
 def dry_run(
@@ -257,6 +266,27 @@ def _finished(
     junit.write(report, [outcome.suite for outcome in outcomes.values()])
     logs.keep_failed(workspace.build, work, lock)
     return lock
+
+
+def _without_parent(
+    plan: Plan, planned: Mapping[str, PlannedComponent], work: Mapping[str, ImageWork]
+) -> None:
+    """What stands on an image of another shard that is not there does not begin.
+
+    Raises MissingInputError when none is, for then no agent has built them.
+    """
+    first = {one.name: one.digest for one in plan.components if one.shard == shards.FIRST}
+    if not first or first.keys() <= planned.keys():
+        return
+    if not any(first.values()):
+        raise MissingInputError(
+            f"{', '.join(first)}: not in the registry, though the shards build on it",
+            "Run 'python -m ci build --first' before the shards",
+        )
+    for name, one in planned.items():
+        lost = sorted(parent for parent in one.parents if first.get(parent, "") is None)
+        if lost:
+            work[name].blocked(lost)
 
 
 def _check_unchanged(workspace: Workspace, plan: Plan) -> None:

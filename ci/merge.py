@@ -45,7 +45,7 @@ def merge(workspace: Workspace, paths: Sequence[Path] = ()) -> Lock:
             f"Merge with --env {plan.environment}",
         )
     if not paths:
-        every = ((number, plan.shards) for number in range(1, plan.shards + 1))
+        every = ((number, plan.shards) for number in range(shards.FIRST, plan.shards + 1))
         named = (workspace.build / shards.file_of(shard, build.FILE) for shard in every)
         paths = [path for path in named if path.exists()]
     locks = {path: storage.read(path, Lock, made_by="build --shard I/N") for path in paths}
@@ -75,8 +75,8 @@ def joined(plan: Plan, locks: Mapping[str, Lock]) -> Lock:
     has (unless its shard failed, which may have ended it early); MergeError for
     locks that contradict each other or their plan.
     """
-    wanted = {component.shard or 0 for component in plan.components}
-    if 0 in wanted:
+    wanted = {component.shard for component in plan.components if component.shard is not None}
+    if any(component.shard is None for component in plan.components):
         raise MissingInputError(
             f"{planning.FILE} is not divided into shards",
             "Merge beside the plan of 'python -m ci plan --shards N' that the shards were given",
@@ -141,7 +141,7 @@ def _shard(plan: Plan, name: str, lock: Lock) -> int:
         f"for environment '{lock.environment}'": lock.environment != plan.environment,
         f"at commit {lock.source.commit}": lock.source.commit != plan.source.commit,
         f"of shard {lock.shard}, not of {plan.shards} shards": (
-            count != plan.shards or not 1 <= number <= count
+            count != plan.shards or not shards.FIRST <= number <= count
         ),
         "with other keys": lock.plan != planning.plan_id(plan),
     }

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from ci import forecast, lint
+from ci import dividing, forecast, lint
 from ci.bases import behind, resolve, users
 from ci.console import counted
+from ci.dividing import Division
 from ci.forcing import Force, forced
 from ci.workspace import Workspace
 from ci_tools import durations, local, storage
-from ci_tools.components import discovery, keys, shards, templates
+from ci_tools.components import discovery, keys, scaling, shards, templates
 from ci_tools.components.discovery import Component
 from ci_tools.components.hashing import Hashing
 from ci_tools.components.templates import Template
@@ -31,14 +32,6 @@ from ci_tools.printable import printable
 FILE = "plan.json"
 LOCK = "images.lock.json"  # of ci.build, which imports this module
 REFRESH = "'python -m ci bases refresh'"
-
-
-class Division(msgspec.Struct, frozen=True):
-    """Into how many shards: exactly `shards`, or with None the fewest up to
-    `most` that take hardly longer than `most` would."""
-
-    shards: int | None
-    most: int = 8
 
 
 def plan(
@@ -156,10 +149,13 @@ def _finished(
     last: dict[str, float] = {}
     with suppress(MissingInputError):  # none, or of another version: an estimate less
         last = durations.of_lock(workspace.read(LOCK, Lock, made_by="build"))
-    seconds = durations.expected(
-        [component.name for component in planned],
-        [*known, last, durations.stored(workspace.home, workspace.project)],
-    )
+    sources = [*known, last, durations.stored(workspace.home, workspace.project)]
+    unknown = {one.name for one in planned if one.state == "missing"}.difference(*sources)
+    if unknown and division is not None and not workspace.dry_run:
+        from ci import earlier  # only an agent that remembers nothing needs it
+
+        sources.append(earlier.took(workspace))
+    seconds = durations.expected([component.name for component in planned], sources)
     for component in planned:
         built = component.state == "built"
         component.expected = 0.0 if built else round(seconds[component.name], 3)
@@ -171,8 +167,9 @@ def _finished(
     )
     if division is not None:
         at_once = jobs_at_once(workspace, jobs)
-        result.shards = division.shards or shards.fewest(planned, division.most, at_once)
-        assigned = shards.assign(planned, result.shards, at_once)
+        divided = dividing.divided(workspace, planned, division, at_once)
+        result.shards = divided.agents
+        assigned = shards.assign(planned, divided.agents, at_once, divided.first)
         for component in planned:
             component.shard = assigned[component.name]
     workspace.write(FILE, result)
@@ -230,7 +227,7 @@ def remarks(components: Mapping[str, Component]) -> list[str]:
     return said
 
 
-def lines(result: Plan, jobs: int) -> list[str]:
+def lines(result: Plan, jobs: int, costs: scaling.Costs) -> list[str]:
     """The plan for people: a line a component, a line a shard, and how long it takes."""
     width = max((len(component.name) for component in result.components), default=0)
     listed = [
@@ -240,7 +237,12 @@ def lines(result: Plan, jobs: int) -> list[str]:
         + (f"  forced by {printable(component.forced)}" if component.forced else "")
         for component in result.components
     ]
-    return [*listed, *forecast.shard_lines(result, jobs), forecast.summary(result, jobs)]
+    return [
+        *listed,
+        *forecast.shard_lines(result, jobs),
+        *forecast.division(result, jobs, costs),
+        forecast.summary(result, jobs),
+    ]
 
 
 def drift_lines(workspace: Workspace, observed: bases.Observed) -> list[str]:

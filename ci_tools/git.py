@@ -105,6 +105,14 @@ def commit_of(repository: Path, name: str = "HEAD") -> str | None:
     return told.strip() if told else None
 
 
+def first_parents(repository: Path, most: int) -> list[str]:
+    """HEAD and the commits before it on its branch, the newest first; none outside git."""
+    if commit_of(repository) is None:
+        return []
+    told = _git(repository, "log", "--first-parent", f"--max-count={most}", "--format=%H", "HEAD")
+    return (told or "").split()
+
+
 def merge_base(repository: Path, patterns: Sequence[str]) -> MergeBase:
     """The newest commit that HEAD has in common with main.
 

@@ -192,12 +192,13 @@ LOCK = click.Path(path_type=Path)
 
 
 def shard(text: str) -> tuple[int, int]:
-    """`2/4` -> (2, 4): the second of four shards. Raises BadParameter."""
+    """`2/4` -> (2, 4): the second of four shards; `0/4` is what they build on.
+    Raises BadParameter."""
     written = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
     if written is None:
         raise click.BadParameter(f"'{text}' is no shard; write 2/4 for the second of four")
     number, count = int(written[1]), int(written[2])
-    if not 1 <= number <= count:
+    if not number <= count or not count:
         raise click.BadParameter(f"'{text}' is no shard; they are 1/{count} to {count}/{count}")
     return number, count
 

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     help="At most so many with --shards auto.",
 )
 @click.option(
+    "--first", is_flag=True, help="What others build on may be apart, for 'build --first'."
+)
+@click.option(
     "--timings",
     type=LOCK,
     metavar="LOCK",
@@ -59,20 +62,22 @@ def plan(
     against: Path | None,
     shards: int | Literal["auto"] | None,
     max_shards: int,
+    first: bool,
     timings: tuple[Path, ...],
     jobs: int | None,
     force: Force,
 ) -> None:
     """Find the components, key them, ask which are built."""
+    from ci import dividing
     from ci import plan as stage
 
     division = None
     if shards is not None:
-        division = stage.Division(None if shards == "auto" else shards, max_shards)
+        division = dividing.Division(None if shards == "auto" else shards, max_shards, first)
     result = stage.plan(
         workspace, drift=drift, division=division, timings=timings, jobs=jobs, force=force
     )
-    lines = stage.lines(result, stage.jobs_at_once(workspace, jobs))
+    lines = stage.lines(result, stage.jobs_at_once(workspace, jobs), dividing.costs(workspace))
     if against is None:
         show(result, lines, as_json)
         return
@@ -91,6 +96,7 @@ def plan(
 @fail_fast
 @quarantine
 @click.option("--shard", type=options.shard, metavar="I/N", help="Only that shard of the plan.")
+@click.option("--first", is_flag=True, help="What the shards build on, if the plan says so.")
 @click.option("--plan", "plans", is_flag=True, help="Plan first, instead of reading plan.json.")
 @force
 @click.pass_context
@@ -102,6 +108,7 @@ def build(
     fail_fast: bool,
     quarantine: bool,
     shard: tuple[int, int] | None,
+    first: bool,
     plans: bool,
     force: Force,
 ) -> None:
@@ -109,6 +116,13 @@ def build(
     from ci import build as stage
     from ci import plan as planning
 
+    if first:
+        if plans or shard:
+            raise click.UsageError("--first is a shard of plan.json: leave out --plan and --shard")
+        shard = stage.first(workspace)
+        if shard is None:
+            show_lines(["No shard waits for an image that is to be built."], as_json)
+            return
     if plans and shard:
         raise click.UsageError("--plan and --shard: every shard builds one and the same plan.json")
     if not plans:

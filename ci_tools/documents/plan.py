@@ -22,7 +22,8 @@ class PlannedComponent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     state:   "built" (the registry holds the key), "missing", or "unknown"
              (a dry run asks nobody).
     expected: seconds that its build is expected to take; 0 where it is built.
-    shard:   1..Plan.shards, None in a plan that is not divided.
+    shard:   1..Plan.shards, None in a plan that is not divided; 0 for what is built
+             before the shards, because they build on it.
     """
 
     name: str

@@ -437,6 +437,36 @@ def test_shards_make_what_one_agent_would(machine: Machine, tmp_path: Path) -> N
     first.ci("pin").done()
 
 
+def test_what_the_shards_build_on_is_built_first(machine: Machine, tmp_path: Path) -> None:
+    files = {
+        **component("base", BASE + run("busybox touch /base")),
+        **component("other", "FROM base\n" + run("busybox false")),
+        **component("third", "FROM other\n" + run("busybox touch /third")),
+        **component("child", "FROM base\n" + run("busybox touch /child")),
+    }
+    repository = machine.repository(tmp_path / "r", files, build={"agent_seconds": 0})
+    repository.ci("plan", "--shards", "2", "--first", "--jobs", "1").done()
+    plan = repository.read("plan.json")
+    by_shard = {one["name"]: one["shard"] for one in plan["components"]}
+    assert by_shard["base"] == 0
+    assert {by_shard["child"], by_shard["third"]} == {1, 2}
+    repository.ci("build", "--shard", "1/2").refused(8, "base", "build --first")
+    repository.ci("build", "--first").done()
+    first = repository.read("images.lock.0-of-2.json")
+    assert set(first["components"]) == {"base"}
+    assert first["components"]["base"]["timings"]
+    answers = [repository.ci("build", "--shard", f"{n}/2") for n in (1, 2)]
+    assert sorted(answer.code for answer in answers) == [0, 20]
+    repository.ci("merge").refused(20, "'other'", "third (parent)")
+    assert set(repository.images) == {"base", "child"}
+    # Its parent is the very image that shard 0 pushed.
+    layers = {
+        name: inspected(image["repository"] + "@" + image["digest"])["Layers"]
+        for name, image in repository.images.items()
+    }
+    assert layers["child"][: len(layers["base"])] == layers["base"]
+
+
 def test_a_branch_uses_what_main_has_and_cannot_replace_it(
     machine: Machine, tmp_path: Path
 ) -> None:

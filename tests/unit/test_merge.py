@@ -90,6 +90,26 @@ def test_the_whole_is_what_one_agent_writes() -> None:
     assert stage.joined(PLAN, {"2": TWO, "1": ONE}) == whole
 
 
+def test_what_was_built_first_is_joined_too() -> None:
+    plan = plan_of(
+        planned("root", shard=0), planned("a", "root", shard=1), planned("b", "root", shard=2)
+    )
+    first, one = lock_of(plan, 0, image("root")), lock_of(plan, 1, image("a", parents=["root"]))
+    two = lock_of(plan, 2, image("b", parents=["root"]))
+    whole = stage.joined(plan, {"0": first, "1": one, "2": two})
+    assert set(whole.components) == {"root", "a", "b"}
+    assert not whole.failed
+    with pytest.raises(MissingInputError, match="no lock of shard 0/2"):
+        stage.joined(plan, {"1": one, "2": two})
+    broken = changed(first, components={}, failed={"root": failure("root")})
+    whole = stage.joined(plan, {"0": broken, "1": one, "2": two})
+    assert {name: one.step for name, one in whole.failed.items()} == {
+        "root": "build", "a": "parent", "b": "parent",
+    }  # fmt: skip
+    with pytest.raises(MissingInputError, match="not divided"):
+        stage.joined(plan_of(planned("a", shard=0), planned("b", shard=None)), {"0": first})
+
+
 OTHER_DIGEST = changed(TWO, components={"c": image("c", "sha256:other")})
 OTHER_KEY = changed(TWO, components={"c": image("c", key="old")})
 FAILED = changed(TWO, components={}, failed={"c": failure("c")})
