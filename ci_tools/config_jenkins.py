@@ -1,0 +1,116 @@
+"""`jenkins` of `ci.yaml`: the controller, the job, and what the job is made from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Meta
+
+from ci_tools.config_base import Section
+
+# What Jenkins refuses in a name, in the order of its own check; control characters too.
+_NOT_IN_A_NAME = frozenset("?*/\\%!@#$^&|<>[]:;")
+_LONGEST_NAME = 200  # characters of one name: a folder on the controller's disk is called so
+_SCHEMES = ("https", "http", "ssh", "git", "file")
+_SCP = re.compile(r"^(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:(?!//)[^\s:]\S*$")
+CredentialsId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._/+=@:-]+$", max_length=255)]
+
+
+class Jenkins(Section):
+    """Where Jenkins is, its job of this repository, and what `jenkins setup` makes it of.
+
+    url: of the controller; $JENKINS_URL comes first.
+    job: the job's name, with the folders it is in: `team/clinical-ml`; by default
+    the project's name.
+
+    source: `git` for any host; `github` for branches and pull requests of GitHub.
+    remote: the repository's address; by default that of origin. Never with a password.
+    credentials: id, in Jenkins, of the credentials that read it.
+    forks: whose pull requests from forks are built with the Jenkinsfile they bring:
+    nobody's, or those of people who may write to the repository (`permission`).
+    script_path: the Jenkinsfile's, relative to the repository.
+    scan_minutes: how often Jenkins looks for branches by itself; 0 for never, where
+    webhooks tell it.
+    keep_days, keep_branches: how long, and how many, branches that are gone from the
+    repository stay in Jenkins with their builds; -1 for no bound.
+    agents: the label of the agents that the Jenkinsfile asks for.
+    """
+
+    url: str | None = None
+    job: Annotated[str, Meta(min_length=1)] | None = None
+    source: Literal["git", "github"] = "git"
+    remote: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
+    credentials: CredentialsId | None = None
+    forks: Literal["nobody", "permission"] = "nobody"
+    script_path: Annotated[str, Meta(min_length=1, max_length=1000)] = "Jenkinsfile"
+    scan_minutes: Annotated[int, Meta(ge=0, le=40320)] = 60
+    keep_days: Annotated[int, Meta(ge=-1)] = 14
+    keep_branches: Annotated[int, Meta(ge=-1)] = -1
+    agents: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")] = "docker"
+
+    def __post_init__(self) -> None:
+        if self.url is not None:
+            _check_url(self.url)
+        if self.job is not None:
+            names(self.job)
+        if self.remote is not None:
+            check_remote(self.remote)
+        parts = self.script_path.split("/")
+        if ".." in parts or "" in parts or "\\" in self.script_path or not _plain(self.script_path):
+            raise ValueError("script_path is no path inside the repository")
+
+
+def names(job: str) -> tuple[str, ...]:
+    """`team/clinical-ml` -> the names of the folders and of the job.
+
+    Raises ValueError for one that Jenkins would refuse.
+    """
+    parts = tuple(job.strip("/").split("/"))
+    for name in parts:
+        bad = not name or name in (".", "..") or name.endswith(".") or name != name.strip()
+        if bad or len(name) > _LONGEST_NAME or not _plain(name) or _NOT_IN_A_NAME & set(name):
+            raise ValueError(f"job: {name[:60]!r} is no name that Jenkins takes")
+    return parts
+
+
+def check_remote(remote: str) -> None:
+    """Raises ValueError, without the address, for one that git should not be given.
+
+    `ext::` and the like run commands; a password in an address ends up in logs.
+    """
+    if not _plain(remote) or any(one.isspace() for one in remote) or remote.startswith("-"):
+        raise ValueError("remote is not the address of a repository")
+    if "://" not in remote:
+        if not remote.startswith("/") and not _SCP.match(remote):
+            raise ValueError("remote is not the address of a repository (https://, ssh://, u@h:p)")
+        return
+    try:
+        place = urlsplit(remote)
+        known = place.scheme in _SCHEMES and (place.scheme == "file" or place.hostname)
+        port = place.port
+    except ValueError:
+        known, port = None, None
+    if not known or port == 0:
+        raise ValueError("remote is not the address of a repository (https://, ssh://, u@h:p)")
+    if place.password is not None or (place.username is not None and place.scheme != "ssh"):
+        raise ValueError("remote holds a user or a password: name its credentials instead")
+
+
+def _check_url(url: str) -> None:
+    """Raises ValueError, without the address where it may hold a password."""
+    try:
+        place = urlsplit(url)
+        known = place.scheme in ("http", "https") and place.hostname and place.port != 0
+    except ValueError:
+        known = False
+    if not known or not url.isprintable() or " " in url or place.query or place.fragment:
+        raise ValueError("url is not the address of a server (https://HOST or http://HOST)")
+    if place.username is not None or place.password is not None:
+        raise ValueError("url holds a user or a password: give them by JENKINS_USER, JENKINS_TOKEN")
+
+
+def _plain(text: str) -> bool:
+    """Whether nothing in it turns a line or a terminal."""
+    return text.isprintable()
