@@ -15,6 +15,11 @@ _NOT_IN_A_NAME = frozenset("?*/\\%!@#$^&|<>[]:;")
 _LONGEST_NAME = 200  # characters of one name: a folder on the controller's disk is called so
 _SCHEMES = ("https", "http", "ssh", "git", "file")
 _SCP = re.compile(r"^(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:(?!//)[^\s:]\S*$")
+# The steps of the list in a multibranch job's form (cloudbees-folder, PeriodicFolderTrigger):
+# saved there, any other would become one of them.
+ScanMinutes = Literal[
+    0, 1, 2, 3, 5, 10, 15, 20, 25, 30, 60, 120, 240, 480, 720, 1440, 2880, 10080, 20160, 40320
+]
 CredentialsId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._/+=@:-]+$", max_length=255)]
 
 
@@ -28,13 +33,15 @@ class Jenkins(Section):
     source: `git` for any host; `github` for branches and pull requests of GitHub.
     remote: the repository's address; by default that of origin. Never with a password.
     credentials: id, in Jenkins, of the credentials that read it.
-    forks: whose pull requests from forks are built with the Jenkinsfile they bring:
-    nobody's, or those of people who may write to the repository (`permission`).
+    forks: pull requests from forks, on GitHub. Whose Jenkinsfile is believed: nobody's,
+    so that the target branch's is used; of people who may write to the repository
+    (`permission`); or `ignore`, none is built at all. Their code runs on the agents
+    unless they are ignored.
     script_path: the Jenkinsfile's, relative to the repository.
-    scan_minutes: how often Jenkins looks for branches by itself; 0 for never, where
-    webhooks tell it.
-    keep_days, keep_branches: how long, and how many, branches that are gone from the
-    repository stay in Jenkins with their builds; -1 for no bound.
+    scan_minutes: how often Jenkins looks for branches by itself, in the steps that it
+    offers; 0 for never, where webhooks tell it.
+    keep_days, keep_branches: how long, and how many of them, branches that are gone
+    from the repository stay in Jenkins with their builds; null for no bound.
     agents: the label of the agents that the Jenkinsfile asks for.
     """
 
@@ -43,11 +50,11 @@ class Jenkins(Section):
     source: Literal["git", "github"] = "git"
     remote: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
     credentials: CredentialsId | None = None
-    forks: Literal["nobody", "permission"] = "nobody"
+    forks: Literal["nobody", "permission", "ignore"] = "nobody"
     script_path: Annotated[str, Meta(min_length=1, max_length=1000)] = "Jenkinsfile"
-    scan_minutes: Annotated[int, Meta(ge=0, le=40320)] = 60
-    keep_days: Annotated[int, Meta(ge=-1)] = 14
-    keep_branches: Annotated[int, Meta(ge=-1)] = -1
+    scan_minutes: ScanMinutes = 60
+    keep_days: Annotated[int, Meta(ge=1, le=36500)] | None = 14
+    keep_branches: Annotated[int, Meta(ge=1, le=1000000)] | None = None
     agents: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")] = "docker"
 
     def __post_init__(self) -> None:
