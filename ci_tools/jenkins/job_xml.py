@@ -51,8 +51,8 @@ TRAITS = frozenset(
 # take every branch for a new one.
 SOURCE_ID = "kfp-ci"
 MARK = "kfp-ci jenkins setup"  # in the description of what we made
-_WITHOUT_PULL_REQUESTS = 1  # branches, except those that are built as a pull request
-_HEAD = 2  # a pull request as it is: a merge with its target is a commit that nobody has
+WITHOUT_PULL_REQUESTS = 1  # branches, except those that are built as a pull request
+HEAD = 2  # a pull request as it is: a merge with its target is a commit that nobody has
 _GITHUB_PATH = re.compile(r"/?([A-Za-z0-9._-]+)/([A-Za-z0-9._-]+?)(?:\.git)?/?")
 
 
@@ -237,12 +237,12 @@ def _git(job: Job) -> Element:
 def _github(job: Job) -> Element:
     place = github(job.remote)
     traits = [
-        _strategy("Branch", _WITHOUT_PULL_REQUESTS),
-        _strategy("OriginPullRequest", _HEAD),
+        _strategy("Branch", WITHOUT_PULL_REQUESTS),
+        _strategy("OriginPullRequest", HEAD),
         _element(f"{_GITHUB_TRAIT}TagDiscoveryTrait"),
     ]
     if job.forks != "ignore":
-        fork = _strategy("ForkPullRequest", _HEAD)
+        fork = _strategy("ForkPullRequest", HEAD)
         trust = {"nobody": "TrustNobody", "permission": "TrustPermission"}[job.forks]
         fork.append(_element("trust", attributes={"class": _FORK + trust}))
         traits.append(fork)
