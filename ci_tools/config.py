@@ -219,8 +219,8 @@ class Config(Section):
     lint: Lint = msgspec.field(default_factory=Lint)
     pipelines: Pipelines = msgspec.field(default_factory=Pipelines)
     servables: tuple[str, ...] = ("servable", "servables/*")
-    environments: dict[Name, Environment] = {}
     jenkins: Jenkins = msgspec.field(default_factory=Jenkins)
+    environments: dict[Name, Environment] = {}
 
     def environment(self, name: str) -> Environment:
         """The environment `name`; `local` exists without being declared.

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from ci_tools.config_base import Section
+from ci_tools.config_base import Section, check_address
 
 # What Jenkins refuses in a name, in the order of its own check; control characters too.
 _NOT_IN_A_NAME = frozenset("?*/\\%!@#$^&|<>[]:;")
@@ -24,11 +24,13 @@ CredentialsId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._/+=@:-]+$", max_lengt
 
 
 class Jenkins(Section):
-    """Where Jenkins is, its job of this repository, and what `jenkins setup` makes it of.
+    """The controller that builds this repository, its job, and what `jenkins setup` makes
+    the job of. Who we are to it is in the environment, in netrc or in the keyring, never
+    here.
 
-    url: of the controller; $JENKINS_URL comes first.
-    job: the job's name, with the folders it is in: `team/clinical-ml`; by default
-    the project's name.
+    url: as `https://jenkins.example.com`, or with the path that it is served under.
+    job: the multibranch job's full name, as `team/clinical-ml`; by default `jenkins
+    setup` calls it as the project.
 
     source: `git` for any host; `github` for branches and pull requests of GitHub.
     remote: the repository's address; by default that of origin. Never with a password.
@@ -59,7 +61,7 @@ class Jenkins(Section):
 
     def __post_init__(self) -> None:
         if self.url is not None:
-            _check_url(self.url)
+            check_address("jenkins.url", self.url)
         if self.job is not None:
             names(self.job)
         if self.remote is not None:
@@ -103,19 +105,6 @@ def check_remote(remote: str) -> None:
         raise ValueError("remote is not the address of a repository (https://, ssh://, u@h:p)")
     if place.password is not None or (place.username is not None and place.scheme != "ssh"):
         raise ValueError("remote holds a user or a password: name its credentials instead")
-
-
-def _check_url(url: str) -> None:
-    """Raises ValueError, without the address where it may hold a password."""
-    try:
-        place = urlsplit(url)
-        known = place.scheme in ("http", "https") and place.hostname and place.port != 0
-    except ValueError:
-        known = False
-    if not known or not url.isprintable() or " " in url or place.query or place.fragment:
-        raise ValueError("url is not the address of a server (https://HOST or http://HOST)")
-    if place.username is not None or place.password is not None:
-        raise ValueError("url holds a user or a password: give them by JENKINS_USER, JENKINS_TOKEN")
 
 
 def _plain(text: str) -> bool:
