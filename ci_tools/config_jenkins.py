@@ -89,7 +89,7 @@ def check_remote(remote: str) -> None:
 
     `ext::` and the like run commands; a password in an address ends up in logs.
     """
-    if not _plain(remote) or any(one.isspace() for one in remote) or remote.startswith("-"):
+    if not _plain(remote) or re.search(r"\s|\\|\A-", remote):
         raise ValueError("remote is not the address of a repository")
     if "://" not in remote:
         if not remote.startswith("/") and not _SCP.match(remote):
