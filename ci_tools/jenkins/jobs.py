@@ -91,13 +91,7 @@ class Jobs:
         """Raises Unanswered where nobody knows whether it was done."""
         self._posted(f"{job_path('/'.join(path))}/config.xml", xml)
 
-    def scan(
-        self,
-        path: Sequence[str],
-        seconds: float,
-        before: str = "",
-        pause: float = _PAUSE,
-    ) -> Scan:
+    def scan(self, path: Sequence[str], seconds: float, before: str = "") -> Scan:
         """Have a multibranch job look for branches, and wait for its end.
 
         seconds: as long; 0 does not wait. before: its log before the change, which
@@ -117,7 +111,7 @@ class Jobs:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_result(lambda scan: not scan.result),
             stop=tenacity.stop_after_delay(seconds),
-            wait=tenacity.wait_fixed(pause),
+            wait=tenacity.wait_fixed(_PAUSE),
             retry_error_callback=_last,
         )
         return retrying(look)

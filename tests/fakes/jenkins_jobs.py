@@ -86,6 +86,7 @@ class FakeJobs:
     forgetting: set[str] = field(default_factory=set)
     log: str | None = None
     _shown: int = 0
+    _scans: int = 0
     _scanning: bool = False
 
     def __post_init__(self) -> None:
@@ -197,7 +198,7 @@ class FakeJobs:
             self.fake.losing -= 1
             return Response(lost=True)
         if f"<{PROJECT}" in self.items[path]:
-            self._scanning, self._shown = True, 0
+            self._scan()
         return Response(200)
 
     def _about(self, request: Request, match: re.Match[str]) -> Response:
@@ -217,8 +218,12 @@ class FakeJobs:
             return page(ABOUT, 404)
         if "<disabled>true</disabled>" in self.items[path]:
             return page(f"{ABOUT}. {path} cannot be recomputed", 500)
-        self._scanning, self._shown = True, 0
+        self._scan()
         return Response(302, {"Location": f"{self.fake.url}{match[1]}/"})
+
+    def _scan(self) -> None:
+        self._scanning, self._shown = True, 0
+        self._scans += 1
 
     def _console(self, request: Request, match: re.Match[str]) -> Response:
         if _name(match[1]) not in self.items:
@@ -227,7 +232,10 @@ class FakeJobs:
             # The first look may still meet the log of the scan before.
             self._shown += 1
             if self._shown > 1:
-                self.log = "".join(self.scans[: self._shown - 1])
+                # Jenkins writes the second in which it began.
+                self.log = f"Scan {self._scans} of a fake.\n" + "".join(
+                    self.scans[: self._shown - 1]
+                )
                 self._scanning = self._shown - 1 < len(self.scans)
         text = self.log if self.log is not None else "No such file: indexing.log"
         return Response(200, {"Content-Type": "text/plain;charset=UTF-8"}, text.encode())
