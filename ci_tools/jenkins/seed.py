@@ -175,7 +175,13 @@ def _quoted(text: str) -> str:
 
 
 def _escape(one: str) -> str:
-    """As UTF-16 has it, which is how Groovy writes a character."""
+    """As UTF-16 has it, which is how Groovy writes a character.
+
+    It reads \\u before it reads strings, so that of a control character would be one in
+    the source: those are written in octal, all three digits.
+    """
+    if one < "\x80":
+        return f"\\{ord(one):03o}"
     units = one.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
