@@ -19,6 +19,7 @@ import base64
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
 import urllib.parse
@@ -225,11 +226,14 @@ class FakeJenkins:
         return job
 
     @contextmanager
-    def running(self) -> Iterator[FakeJenkins]:
+    def running(self, tls: ssl.SSLContext | None = None) -> Iterator[FakeJenkins]:
         """On a free port of the loopback; `url` says where."""
         server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
@@ -454,7 +458,8 @@ class FakeJenkins:
     @staticmethod
     def _actions(user: str, parameters: dict[str, str]) -> list[dict[str, Any]]:
         given = [{"name": name, "value": value} for name, value in parameters.items()]
-        cause = {"_class": "hudson.model.Cause$UserIdCause", "userId": user, "userName": user}
+        cause = {"_class": "hudson.model.Cause$UserIdCause", "userId": user}
+        cause["shortDescription"] = f"Started by user {user}"
         return [{"parameters": given}, {"causes": [cause]}, {}]
 
     # Jobs and builds ---------------------------------------------------------------
