@@ -16,6 +16,7 @@ a console shows the next piece of it. With the last piece the build is over.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -612,11 +613,15 @@ def _handler(fake: FakeJenkins) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             self.send_response(answer.status)
-            sent = {"X-Jenkins": VERSION, "Server": "fake", **answer.headers}
-            for name, value in {**sent, "Content-Length": str(len(answer.body))}.items():
+            length = str(len(answer.body))
+            sent = {"X-Jenkins": VERSION, "Content-Length": length, **answer.headers}
+            for name, value in sent.items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(answer.body)
+            with contextlib.suppress(OSError):  # who asked may have gone
+                self.end_headers()
+                self.wfile.write(answer.body)
+            if sent["Content-Length"] != length:  # broken off
+                self.close_connection = True
 
         do_GET = do_POST = _any
 
