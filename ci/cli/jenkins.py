@@ -148,7 +148,7 @@ def build(
         colours=colours, from_start=True, on_interrupt=on_interrupt,
     )  # fmt: skip
     show(result, [looking.summed(result)], as_json)
-    following.raise_result(result)
+    following.raise_result(result, named)
 
 
 @jenkins.command()
@@ -197,7 +197,7 @@ def logs(
         colours=colours, from_start=False, on_interrupt=on_interrupt,
     )  # fmt: skip
     show(result, [looking.summed(result)], as_json)
-    following.raise_result(result)
+    following.raise_result(result, named)
 
 
 @jenkins.command()

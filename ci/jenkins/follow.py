@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ci.jenkins import interruption
-from ci.jenkins.target import Target
+from ci.jenkins.target import Named, Target
 from ci_tools.errors import (
     CIError,
     InterruptedRunError,
@@ -61,7 +61,7 @@ def follow(
                 return _aborted(target, number, console)
         raise InterruptedRunError(
             f"detached: {what} goes on at {target.connection.at(target.job.path)}/{number}/",
-            f"Go on with 'kfp-ci jenkins logs {number} --follow{target.named.options()}'",
+            f"Go on with 'python -m ci jenkins logs {number} --follow{target.named.options()}'",
         ) from error
 
 
@@ -86,14 +86,18 @@ def ended(target: Target, number: int) -> Build:
         time.sleep(_LOOK)
 
 
-def raise_result(build: Build) -> None:
-    """Raises the error that a build's result is; none for SUCCESS."""
+def raise_result(build: Build, named: Named) -> None:
+    """Raises the error that a build's result is; none for SUCCESS.
+
+    named: how a person came to its job, for the advice.
+    """
     if build.result == "SUCCESS":
         return
     kind, said = _ENDS.get(build.result, (JenkinsBuildFailedError, f"ended as {build.result}"))
     raise kind(
         f"build {build.number} of '{build.job}' {said}",
-        f"Read its console ('kfp-ci jenkins logs {build.number}') and its tests at {build.url}",
+        f"Read its console ('python -m ci jenkins logs {build.number}{named.options()}') and "
+        f"its tests at {build.url}",
     )
 
 

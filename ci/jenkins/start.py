@@ -58,7 +58,7 @@ def start(
     except KeyboardInterrupt as error:
         raise InterruptedRunError(
             f"interrupted while a build of '{job.name}' was being asked for: it may be queued",
-            f"Look with 'kfp-ci jenkins status{target.named.options()}'",
+            f"Look with 'python -m ci jenkins status{target.named.options()}'",
         ) from error
     if asked.item is not None:
         console.event(f"queue item {asked.item} of {job.name}")
@@ -132,5 +132,5 @@ def _waited(
                 ) from error
         raise InterruptedRunError(
             f"detached: queue item {item} of '{job.name}' stays in the queue",
-            f"Look with 'kfp-ci jenkins status{target.named.options()}'",
+            f"Look with 'python -m ci jenkins status{target.named.options()}'",
         ) from error

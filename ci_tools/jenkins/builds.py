@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ci_tools.config_errors import did_you_mean
-from ci_tools.errors import ConfigError, JenkinsError
+from ci_tools.errors import CIError, ConfigError, JenkinsError
 from ci_tools.jenkins import address
 from ci_tools.jenkins.refusals import NotThere
 
@@ -253,7 +253,7 @@ def stages(connection: Connection, job: Job, number: int) -> list[Stage]:
     """The stages that the build has come to; none without the stage-view plugin."""
     try:
         told = connection.document(f"{job.path}/{number}/wfapi/describe", _Stages)
-    except JenkinsError:  # an embellishment
+    except CIError:  # an embellishment
         return []
     return [
         Stage(

@@ -37,7 +37,7 @@ from ci_tools.jenkins.refusals import Away, NotThere
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for bytes
 PATIENCE = 600.0  # seconds that a controller may be away once it has answered
 FIRST_PATIENCE = 10.0  # and before: an address may be wrong
-_PAUSES = (0.5, 10.0)  # seconds between two tries, at first and at most
+PAUSES = (0.5, 10.0)  # seconds between two tries, at first and at most
 _EXTRA_HEADERS = "JENKINS_API_EXTRA_HEADERS"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 T = TypeVar("T")
@@ -62,12 +62,11 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         told: Callable[[str], None],
         *,
         patience: float = PATIENCE,
-        pauses: tuple[float, float] = _PAUSES,
     ) -> None:
         with _without_extra_headers() as extra:
             super().__init__(url, timeout=TIMEOUT)
         self.url, self._credentials, self._told = url, credentials, told
-        self._patience, self._pauses = patience, pauses
+        self._patience = patience
         self._answered = self._away = False
         self.user = ""  # what the controller calls us, once it was asked
         self._session.headers.update(extra)
@@ -155,7 +154,7 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
     def jenkins_request(
         self,
         req: requests.Request,
-        add_crumb: bool = True,  # noqa: ARG002: python-jenkins gives it
+        add_crumb: bool = True,  # noqa: ARG002  python-jenkins gives it
         resolve_auth: bool = True,  # noqa: ARG002
         stream: bool | None = None,
     ) -> requests.Response:
@@ -191,7 +190,10 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
             prepared.url, {}, stream, self._session.verify, None
         )
         # requests itself follows redirects, whoever asks by `send`.
-        return self._session.send(prepared, **settings, timeout=self.timeout, allow_redirects=False)
+        answer: requests.Response = self._session.send(
+            prepared, **settings, timeout=self.timeout, allow_redirects=False
+        )
+        return answer
 
     def foreign(self, url: str) -> requests.Response:
         """A file that the controller keeps elsewhere (S3, mostly): asked for without
@@ -292,7 +294,7 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
             retry=tenacity.retry_if_exception(again),
             stop=stop,
             wait=tenacity.wait_exponential_jitter(
-                initial=self._pauses[0], max=self._pauses[1], jitter=self._pauses[0]
+                multiplier=PAUSES[0], max=PAUSES[1], jitter=PAUSES[0]
             ),
             before_sleep=tell,
             reraise=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ci_tools.jenkins.refusals import Away
@@ -34,8 +34,7 @@ def follow(
     number: int,
     *,
     to_the_end: bool,
-    poll: tuple[float, float] = POLL,
-    sleep: Callable[[float], None] = time.sleep,
+    poll: tuple[float, float] | None = None,
 ) -> Iterator[list[str]]:
     """The lines of a console, as many at once as came at once.
 
@@ -44,7 +43,8 @@ def follow(
     A controller that restarts meanwhile goes on where it was. Lines are text as it was
     written: see `harmless`.
     """
-    start, pause = 0, poll[0]
+    first, longest = poll or POLL
+    start, pause = 0, first
     decoder, lines = _decoder(), Lines()
     while True:
         before, more = start, False
@@ -61,8 +61,8 @@ def follow(
         if not more or not to_the_end:
             break
         yield []
-        pause = poll[0] if start != before else min(pause * 1.5, poll[1])
-        sleep(pause)
+        pause = first if start != before else min(pause * 1.5, longest)
+        time.sleep(pause)
     if rest := lines.feed(decoder.decode(b"", final=True)) + lines.end():
         yield rest
 

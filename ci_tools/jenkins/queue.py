@@ -10,6 +10,7 @@ and a cause's text needs a token of the job.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 POLL = (0.5, 5.0)  # seconds between two looks, at first and at most
 _LOOKS = 4  # at the queue and the builds, before something is held to be in neither
+_NUMBER = re.compile(r"[0-9.]+")  # a reason may count seconds down
 _TREE = (
     "id,why,stuck,cancelled,executable[number],task[url],"
     "actions[parameters[name,value],causes[userId]]"
@@ -62,7 +64,7 @@ def request(
     parameters: Mapping[str, str],
     told: Callable[[str], None],
     *,
-    poll: tuple[float, float] = POLL,
+    poll: tuple[float, float] | None = None,
 ) -> Request:
     """Ask for a build; what became of that.
 
@@ -77,7 +79,7 @@ def request(
         answer = connection.post(f"{job.path}/{page}", parameters)
     except Unanswered as error:
         told(f"{error.what}; looking whether the request arrived")
-        return _searched(connection, job, parameters, newest, poll)
+        return _searched(connection, job, parameters, newest, poll or POLL)
     except BadRequestError as error:
         raise JenkinsError(
             f"Jenkins takes no such build of '{job.name}' ({error.what})",
@@ -100,7 +102,7 @@ def wait(
     told: Callable[[str], None],
     *,
     patience: float,
-    poll: tuple[float, float] = POLL,
+    poll: tuple[float, float] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """The number of the build that an item became.
@@ -110,7 +112,8 @@ def wait(
     Raises JenkinsQueueError for an item that was cancelled, that has vanished and left
     no build, or that waits after `patience`: it stays in the queue then.
     """
-    deadline, pause, why, missed = clock() + patience, poll[0], "", 0
+    first, longest = poll or POLL
+    deadline, pause, why, missed = clock() + patience, first, "", 0
     while True:
         try:
             seen = connection.document(f"queue/item/{item}/api/json", _Item, tree=_TREE)
@@ -133,9 +136,9 @@ def wait(
             if seen.executable and isinstance(seen.executable.get("number"), int):
                 return int(seen.executable["number"])
             now = (seen.why or "") + (" (stuck)" if seen.stuck else "")
-            if now and now != why:
+            if now and _NUMBER.sub("", now) != _NUMBER.sub("", why):
                 told(f"in the queue: {connection.hidden(now)}")
-                why = now
+            why = now
         left = deadline - clock()
         if left <= 0:
             raise JenkinsQueueError(
@@ -144,7 +147,7 @@ def wait(
                 "It stays in the queue; wait longer with --queue-timeout, or cancel it in Jenkins",
             )
         time.sleep(min(pause, left))
-        pause = min(pause * 1.5, poll[1])
+        pause = min(pause * 1.5, longest)
 
 
 def cancel(connection: Connection, job: Job, item: int) -> int | None:
@@ -162,6 +165,11 @@ def _number(location: str) -> int | None:
     if len(parts) < 3 or parts[-3:-1] != ["queue", "item"] or not parts[-1].isdecimal():
         return None
     return int(parts[-1])
+
+
+def _plain(value: str) -> str:
+    """A value as it can be compared: Jenkins trims some, and ends lines as forms do."""
+    return value.replace("\r\n", "\n").strip()
 
 
 def _newest(connection: Connection, job: Job) -> int:
@@ -195,12 +203,11 @@ def _searched(
     def ours(actions: list[Action | None]) -> bool:
         who, with_what = builds.by(actions), builds.given(actions)
         mine = not who or not connection.user or connection.user.lower() in who
-        wanted = {**{n: builds.text(v) for n, v in job.parameters.items()}, **parameters}
-        # A default of None (a password's) is told as none or as dots.
+        # A default of None is a password's, which is told to nobody.
+        defaults = {n: builds.text(v) for n, v in job.parameters.items() if v is not None}
         return mine and all(
-            with_what.get(name, value) == value
-            for name, value in wanted.items()
-            if name in parameters or job.parameters.get(name) is not None
+            _plain(with_what.get(name, value)) == _plain(value)
+            for name, value in {**defaults, **parameters}.items()
         )
 
     for look in range(_LOOKS):

@@ -16,9 +16,11 @@ a console shows the next piece of it. With the last piece the build is over.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
 import urllib.parse
@@ -225,11 +227,14 @@ class FakeJenkins:
         return job
 
     @contextmanager
-    def running(self) -> Iterator[FakeJenkins]:
+    def running(self, tls: ssl.SSLContext | None = None) -> Iterator[FakeJenkins]:
         """On a free port of the loopback; `url` says where."""
         server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
@@ -454,7 +459,8 @@ class FakeJenkins:
     @staticmethod
     def _actions(user: str, parameters: dict[str, str]) -> list[dict[str, Any]]:
         given = [{"name": name, "value": value} for name, value in parameters.items()]
-        cause = {"_class": "hudson.model.Cause$UserIdCause", "userId": user, "userName": user}
+        cause = {"_class": "hudson.model.Cause$UserIdCause", "userId": user}
+        cause["shortDescription"] = f"Started by user {user}"
         return [{"parameters": given}, {"causes": [cause]}, {}]
 
     # Jobs and builds ---------------------------------------------------------------
@@ -607,11 +613,15 @@ def _handler(fake: FakeJenkins) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             self.send_response(answer.status)
-            sent = {"X-Jenkins": VERSION, "Server": "fake", **answer.headers}
-            for name, value in {**sent, "Content-Length": str(len(answer.body))}.items():
+            length = str(len(answer.body))
+            sent = {"X-Jenkins": VERSION, "Content-Length": length, **answer.headers}
+            for name, value in sent.items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(answer.body)
+            with contextlib.suppress(OSError):  # who asked may have gone
+                self.end_headers()
+                self.wfile.write(answer.body)
+            if sent["Content-Length"] != length:  # broken off
+                self.close_connection = True
 
         do_GET = do_POST = _any
 
