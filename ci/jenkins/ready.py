@@ -110,13 +110,13 @@ def _credentials(jobs: Jobs, wanted: Job, seen: Seen, bound: str) -> None:
     """A job uses those of its own, of its folders and of the system."""
     needed, problems = bindings.wanted(wanted.credentials, bound)
     seen.problems += problems
+    if not bound.split():
+        known = ", ".join(binding.id for binding in bindings.BINDINGS)
+        seen.notes.append(
+            f"give --credentials with what {bindings.VARIABLE} names on the controller, and it is "
+            f"looked whether they are there (known: {known})"
+        )
     if not needed:
-        if not bound:
-            known = ", ".join(binding.id for binding in bindings.BINDINGS)
-            seen.notes.append(
-                f"no credentials were looked for: give --credentials with what the controller's "
-                f"{bindings.VARIABLE} names (known: {known})"
-            )
         return
     places = [wanted.path[:depth] for depth in range(seen.folders, -1, -1)]
     if seen.existing is not None:

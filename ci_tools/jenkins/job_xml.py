@@ -136,9 +136,11 @@ def github(remote: str) -> GitHub:
         host, path = place.hostname or "", place.path
         if place.scheme in ("http", "https"):
             scheme = place.scheme
-            host += f":{place.port}" if place.port else ""
+            usual = {"http": 80, "https": 443}[scheme]
+            host += f":{place.port}" if place.port not in (None, usual) else ""
     elif ":" in remote and not remote.startswith("/"):
         host, _, path = remote.rpartition("@")[2].partition(":")
+        host = host.lower()
     match = _GITHUB_PATH.fullmatch(path)
     if not host or match is None or {match[1], match[2]} & {".", ".."}:
         raise ConfigError(
@@ -146,7 +148,7 @@ def github(remote: str) -> GitHub:
             "Mend it, or set jenkins.source to git",
         )
     owner, repository = match.groups()
-    own = host.lower() != "github.com"
+    own = host != "github.com"
     api = f"{scheme}://{host}/api/v3" if own else "https://api.github.com"
     return GitHub(owner, repository, f"{scheme}://{host}/{owner}/{repository}", api)
 

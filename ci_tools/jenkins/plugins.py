@@ -93,11 +93,12 @@ def verdict(wanted: Iterable[Plugin], found: Mapping[str, Installed]) -> Verdict
     """What of the needed plugins is missing, and which optional ones would add what."""
     problems = [said for plugin in wanted if (said := _problem(plugin, found.get(plugin.name)))]
     absent = [
-        f"plugin {plugin.name} is not there: no {plugin.why}"
+        f"{plugin.name} ({plugin.why})"
         for plugin in OPTIONAL
         if plugin.name not in found or not found[plugin.name].running
     ]
-    return Verdict(problems, absent)
+    notes = [f"optional plugins that are not there: {', '.join(absent)}"] if absent else []
+    return Verdict(problems, notes)
 
 
 def _problem(plugin: Plugin, found: Installed | None) -> str:

@@ -92,7 +92,8 @@ def test_a_github_source_says_whom_it_trusts(forks: Any, trust: str | None) -> N
     [
         ("https://github.com/o/r.git", "o", "r", "https://github.com/o/r", "https://api.github.com"),
         ("https://GitHub.com/o/r/", "o", "r", "https://github.com/o/r", "https://api.github.com"),
-        ("git@github.com:o/r.git", "o", "r", "https://github.com/o/r", "https://api.github.com"),
+        ("git@GitHub.com:o/r.git", "o", "r", "https://github.com/o/r", "https://api.github.com"),
+        ("https://github.com:443/o/r", "o", "r", "https://github.com/o/r", "https://api.github.com"),
         (
             "ssh://git@ghe.example.com:2222/o-1/r.x",
             "o-1", "r.x", "https://ghe.example.com/o-1/r.x", "https://ghe.example.com/api/v3",
@@ -112,7 +113,7 @@ def test_a_repository_on_github(
 ) -> None:
     place = job_xml.github(remote)
     assert (place.owner, place.repository, place.api) == (owner, repository, api)
-    assert place.url.lower() == url
+    assert place.url == url
 
 
 @pytest.mark.parametrize(
