@@ -119,8 +119,11 @@ def _hide(element: Element, *, secret: bool) -> None:
     element.attrib.pop("plugin", None)
     name = element.tag.rpartition(".")[2]
     secret = secret or bool(_SECRET_NAME.search(name) and not name.lower().endswith("id"))
-    if element.text and element.text.strip() and not len(element):
-        element.text = HIDDEN if secret else _without_secrets(element.text)
+    text = (element.text or "").strip()
+    if text and not len(element):
+        element.text = HIDDEN if secret else _without_secrets(element.text or "")
+    elif not text:
+        element.text = None  # white space of elements that are gone
     for key, value in element.attrib.items():
         element.set(key, _without_secrets(value))
     for child in element:

@@ -72,6 +72,7 @@ class FakeJobs:
     labels: name -> nodes, clouds, offline.
     scans: what the next scan writes into its log, piece by piece, a look each.
     forgetting: elements that this controller does not keep, for no reason given.
+    refusing: this many next configurations get no answer, and are not kept.
     """
 
     fake: FakeJenkins
@@ -84,6 +85,7 @@ class FakeJobs:
     labels: dict[str, tuple[list[str], list[str], bool]] = field(default_factory=dict)
     scans: list[str] = field(default_factory=lambda: [SCANNED])
     forgetting: set[str] = field(default_factory=set)
+    refusing: int = 0
     log: str | None = None
     _shown: int = 0
     _scans: int = 0
@@ -190,6 +192,9 @@ class FakeJobs:
         return self._kept(path, request)
 
     def _kept(self, path: str, request: Request) -> Response:
+        if self.refusing > 0:
+            self.refusing -= 1
+            return Response(lost=True)
         try:
             self.items[path] = self.rewritten(request.body.decode())
         except ET.ParseError:

@@ -211,6 +211,15 @@ def test_credentials_of_a_folder_and_their_kind(jenkins: FakeJobs, workspace: Wo
     assert any("'kfp-ci-release-key' could not be looked at" in note for note in result.notes)
 
 
+def test_credentials_of_the_job_itself(
+    jenkins: FakeJobs, repository: Any, workspace: Workspace
+) -> None:
+    """A multibranch job is a folder, and has a store as one."""
+    stage.setup(workspace)
+    jenkins.credentials["team/sub/ml"] = {"kfp-ci-dev-kubeflow": "Secret text"}
+    assert stage.setup(workspace, bound="kfp-ci-dev-kubeflow").problems == []
+
+
 @pytest.mark.parametrize(
     ("agents", "problem", "note"),
     [
@@ -272,6 +281,21 @@ def test_answers_that_get_lost(jenkins: FakeJobs, workspace: Workspace, lost: in
     jenkins.fake.losing = lost
     assert stage.setup(workspace).action == "created"
     assert len([it for it in jenkins.changes if it.endswith("createItem")]) == 3
+
+
+def test_a_change_that_got_lost_is_no_missing_plugin(
+    jenkins: FakeJobs, repository: Any, workspace: Workspace
+) -> None:
+    jenkins.refusing = 1
+    with pytest.raises(JenkinsError, match="does not answer"):
+        stage.setup(workspace)
+    assert jenkins.items == {}
+    stage.setup(workspace)
+    repository.write("ci.yaml", YAML.replace("/ml.git", "/other.git"))
+    jenkins.refusing = 1
+    with pytest.raises(JenkinsError, match="does not answer"):
+        stage.setup(of(repository))
+    assert stage.setup(of(repository)).action == "updated"
 
 
 def test_what_jenkins_does_not_keep_is_told(jenkins: FakeJobs, workspace: Workspace) -> None:

@@ -55,6 +55,7 @@ def versions(**given: str) -> dict[str, Installed]:
         ("1.10.1", "1.9.2", False),
         ("3.6.0-beta-1", "3.6.0", True),
         ("3.7.0-SNAPSHOT (private-abc-jo)", "3.6.0", False),
+        ("3.6.0 (private-abc-jo)", "3.6.0", False),
         ("", "3.6.0", True),
     ],
 )

@@ -431,6 +431,22 @@ def test_secrets_are_hidden() -> None:
     assert job_change.difference(root, other) == ["(what differs is a secret, and not shown)"]
 
 
+def test_a_difference_shows_what_differs_and_no_more() -> None:
+    theirs = rewritten(written(declared(GIT)))
+    after = job_change.changed(theirs, declared(replace(GIT, scan_minutes=0)))
+    lines = [it for it in job_change.difference(theirs, after)[2:] if it[0] in "+-"]
+    start = "com.cloudbees.hudson.plugins.folder.computed.PeriodicFolderTrigger"
+    assert lines == [
+        "-  <triggers>",
+        f"-    <{start}>",
+        "-      <spec>H/15 * * * *</spec>",
+        "-      <interval>3600000</interval>",
+        f"-    </{start}>",
+        "-  </triggers>",
+        "+  <triggers />",
+    ]
+
+
 def test_what_is_shown_is_harmless() -> None:
     root = ET.fromstring("<a><b>x&#27;[31m</b></a>".replace("&#27;", "&#x9b;"))
     assert "\x9b" not in "\n".join(job_change.difference(None, root))
