@@ -254,7 +254,6 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
 
     def _fetch_crumb(self) -> None:
         """A new one, with the web session that it is bound to."""
-        self.crumb = None
         with suppress(NotThere):  # no issuer: none is needed, and the refusal stands
             asked = requests.Request("GET", self.at("crumbIssuer/api/json"))
             answer = self._sent(asked, None)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ci_tools.errors import JenkinsError
 from ci_tools.jenkins.refusals import Away
 from ci_tools.printable import printable
 
@@ -52,12 +53,12 @@ def follow(
             if isinstance(piece, bytes):
                 if found := lines.feed(decoder.decode(piece)):
                     yield found
-            else:
-                start, more = piece
-        if start < before:  # Jenkins has a shorter one now, and gave that from its start
-            rest = lines.feed(decoder.decode(b"", final=True)) + lines.end()
-            decoder = _decoder()
-            yield rest
+                continue
+            start, more = piece
+            if start < before:  # Jenkins has a shorter one now, and gives that from its start
+                rest = lines.feed(decoder.decode(b"", final=True)) + lines.end()
+                decoder = _decoder()
+                yield rest
         if not more or not to_the_end:
             break
         yield []
@@ -75,7 +76,7 @@ def _decoder() -> codecs.IncrementalDecoder:
 def _pieces(
     connection: Connection, job: Job, number: int, start: int
 ) -> Iterator[bytes | tuple[int, bool]]:
-    """The bytes from `start` on, then where the next ones begin and whether there will be.
+    """Where the next bytes begin and whether there will be any; then those from `start` on.
 
     A connection that breaks in the middle is made anew, and what came already is left
     out: a console only grows.
@@ -83,6 +84,16 @@ def _pieces(
     done, path = 0, f"{job.path}/{number}/logText/progressiveText"
     for attempt in range(5):
         answer = connection.stream(path, start=str(start))
+        if attempt == 0:
+            # Without notes there are fewer bytes than the size says: it counts, not they.
+            size = answer.headers.get("X-Text-Size", "")
+            if not size.isdecimal():
+                answer.close()
+                raise JenkinsError(
+                    f"Jenkins tells no size of the console of build {number}",
+                    "Check that the address is Jenkins' own",
+                )
+            yield int(size), answer.headers.get("X-More-Data", "").lower() == "true"
         try:
             skip = done
             for piece in _content(answer):
@@ -96,12 +107,6 @@ def _pieces(
             continue
         finally:
             answer.close()
-        size = answer.headers.get("X-Text-Size", "")
-        # Without notes there are fewer bytes than the size says: it counts, not they.
-        yield (
-            int(size) if size.isdecimal() else start + done,
-            answer.headers.get("X-More-Data", "").lower() == "true",
-        )
         return
 
 

@@ -151,12 +151,19 @@ def wait(
 
 
 def cancel(connection: Connection, job: Job, item: int) -> int | None:
-    """Take an item out of the queue; the number of its build where it has left already."""
+    """Take an item out of the queue; the number of its build where it has left already.
+
+    Raises JenkinsError where it is in the queue and stays there.
+    """
+    refused: JenkinsError | None = None
     try:
         connection.post("queue/cancelItem", {"id": str(item)})
-    except NotThere:
-        return _of_item(connection, job, item)
-    return None
+    except JenkinsError as error:  # 404, 500 or nothing of one that has left, by the version
+        refused = error
+    number = _of_item(connection, job, item)
+    if number is None and refused:
+        raise refused
+    return number
 
 
 def _number(location: str) -> int | None:

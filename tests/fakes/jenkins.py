@@ -98,7 +98,9 @@ class Play:
 
 @dataclass
 class Job:
-    """parameters: name -> default; None before the Jenkinsfile was read once."""
+    """parameters: name -> default; None before the Jenkinsfile was read once.
+    choose: what a build with these parameters does, instead of the next of `plays`.
+    """
 
     name: str
     parameters: dict[str, str] | None = None
@@ -106,6 +108,7 @@ class Job:
     plays: list[Play] = field(default_factory=list)
     builds: list[Build] = field(default_factory=list)
     buildable: bool = True
+    choose: Callable[[dict[str, str]], Play] | None = None
 
 
 @dataclass
@@ -393,7 +396,10 @@ class FakeJenkins:
         for item in self.items.values():
             if item.job is job and not item.build and item.parameters == parameters:
                 return item
-        play = job.plays.pop(0) if len(job.plays) > 1 else (job.plays or [Play()])[0]
+        if job.choose:
+            play = job.choose(parameters)
+        else:
+            play = job.plays.pop(0) if len(job.plays) > 1 else (job.plays or [Play()])[0]
         self._next_item += 1
         since = int(time.time() * 1000)
         item = Item(self._next_item, job, user, parameters, play, list(play.waits), since)

@@ -196,6 +196,9 @@ def test_names_of_fingerprints_are_those_of_other_files() -> None:
     recorded = [Fingerprint("z.json", md5(b"1")), Fingerprint("x.json", md5(b"2").upper())]
     checked = artifacts.compared(found, recorded)
     assert [it.checked for it in checked] == [True, True, False]
+    # One that was recorded and not archived means nothing for one that is as recorded.
+    checked = artifacts.compared(found[:1], [*recorded, Fingerprint("x.json", md5(b"9"))])
+    assert checked[0].checked
     # b/x.json accounts for the record of its name, so a/x.json is only not recorded.
     other = [artifact("a/x.json", b"not recorded"), found[1]]
     assert [it.checked for it in artifacts.compared(other, recorded[1:])] == [False, True]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ci_tools.errors import JenkinsError
 from ci_tools.jenkins import builds, console
 from ci_tools.jenkins.connection import Connection
 from ci_tools.jenkins.credentials import Credentials
@@ -76,8 +77,13 @@ def test_a_console_that_became_shorter_starts_again(jenkins: FakeJenkins) -> Non
         "9": [Response(200, {"X-Text-Size": "4", "X-More-Data": "true"}, b"new\n")],
         "4": [Response(200, {"X-Text-Size": "8"}, b"end\n")],
     })  # fmt: skip
-    # The half line cannot be told from a whole one by then.
-    assert followed(jenkins, []) == ["one", "halnew", "end"]
+    assert followed(jenkins, []) == ["one", "hal", "new", "end"]
+
+
+def test_a_console_without_a_size(jenkins: FakeJenkins) -> None:
+    scripted(jenkins, {"0": [Response(200, {"X-More-Data": "true"}, b"one\n")]})
+    with pytest.raises(JenkinsError, match="no size"):
+        followed(jenkins, [])
 
 
 def test_a_connection_that_breaks_in_the_middle(

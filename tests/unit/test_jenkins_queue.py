@@ -135,7 +135,7 @@ def test_a_queue_that_takes_nothing(jenkins: FakeJenkins) -> None:
 def test_a_location_that_names_no_item(jenkins: FakeJenkins, location: str) -> None:
     jenkins.add("ml")
     jenkins.route("POST", "/job/ml/build", lambda *_: Response(201, {"Location": location}))
-    with pytest.raises(JenkinsQueueError):
+    with pytest.raises(JenkinsQueueError, match="put no build"):
         asked(jenkins, "ml")
 
 
@@ -168,6 +168,14 @@ def test_a_lost_answer_is_found_in_the_queue(jenkins: FakeJenkins) -> None:
     assert made.item is not None
     assert (made.number, number) == (None, 1)
     assert len(jenkins.items) == 1  # asked for once
+
+
+def test_a_lost_answer_that_joined_an_equal_request(jenkins: FakeJenkins) -> None:
+    job = jenkins.add("ml", Play(waits=["busy"] * 5), parameters=PARAMETERS)
+    waiting = jenkins.put(job, "ci", {**PARAMETERS, "TRAIN": "none"})
+    jenkins.losing = 1
+    made, number = asked(jenkins, "ml", TRAIN="none")
+    assert (made, number) == (queue.Request(waiting.id, None, True), 1)
 
 
 def test_a_lost_answer_is_found_among_the_builds(jenkins: FakeJenkins) -> None:
@@ -285,12 +293,23 @@ def test_one_that_waits_too_long_stays_in_the_queue(jenkins: FakeJenkins) -> Non
     assert item.cancelled
 
 
-def test_cancelling_one_that_has_left(jenkins: FakeJenkins) -> None:
+@pytest.mark.parametrize("status", [404, 500, 302])
+def test_cancelling_one_that_has_left(jenkins: FakeJenkins, status: int) -> None:
+    """Versions of Jenkins answer it differently."""
+    jenkins.route("POST", "/queue/cancelItem", lambda *_: Response(status, {"Location": "."}))
     job = jenkins.add("ml")
     item = jenkins.put(job, "ci", {})
     jenkins.leave(item)
     connection = connected(jenkins)
     assert queue.cancel(connection, builds.find(connection, "ml", None), item.id) == 1
+
+
+def test_one_that_may_not_be_cancelled(jenkins: FakeJenkins) -> None:
+    item = jenkins.put(jenkins.add("ml", Play(waits=["busy"])), "ci", {})
+    jenkins.route("POST", "/queue/cancelItem", lambda *_: Response(422))
+    connection = connected(jenkins)
+    with pytest.raises(JenkinsError, match="422"):
+        queue.cancel(connection, builds.find(connection, "ml", None), item.id)
 
 
 # What a build is doing ---------------------------------------------------------------
