@@ -104,7 +104,12 @@ def setup(
 
 def lines(result: SetUp) -> list[str]:
     """For people."""
-    verbs = {"created": "made", "updated": "changed", "unchanged": "as declared", "none": "left"}
+    verbs = {
+        "created": "made",
+        "updated": "changed",
+        "unchanged": "as declared",
+        "none": "not changed",
+    }
     would = {"created": "would be made", "updated": "would be changed"}
     said = (would if result.dry_run else verbs).get(result.action, verbs[result.action])
     told = [

@@ -16,7 +16,7 @@ from ci_tools import yaml_safe
 from ci_tools.jenkins import bindings, job_xml, seed
 from ci_tools.jenkins.job_xml import Job
 
-RECORDER = Path(__file__).parent / "jenkins" / "job_dsl.groovy"
+RECORDER = Path(__file__).parents[1] / "groovy" / "job_dsl.groovy"
 GIT = Job(
     project="ml",
     path=("team", "sub", "ml"),
