@@ -94,8 +94,9 @@ def promote(
 ) -> None:
     """Bring a release into an environment, whole or not at all.
 
-    RELEASE: its name or commit (seven characters of it do), its digest, or the path
-    of its bundle. One that was interrupted goes on where it was.
+    RELEASE: its name or commit (seven characters of it do), what means its commit to
+    git (HEAD, a tag), its digest, or the path of its bundle. One that was interrupted
+    goes on where it was.
     """
     from ci import promote as stage
 

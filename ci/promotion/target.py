@@ -6,14 +6,14 @@ import dataclasses
 from functools import cached_property
 from pathlib import Path
 
-from ci import publishing
+from ci import publishing, releases
 from ci.promotion.services import EcsServices, Services
 from ci.workspace import Workspace
 from ci_tools import kubeflow
 from ci_tools.components.references import split
 from ci_tools.config import Promotion
 from ci_tools.documents import Release
-from ci_tools.errors import ConfigError, ReleaseNotFoundError
+from ci_tools.errors import ConfigError
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.promotion import lease
@@ -21,8 +21,6 @@ from ci_tools.promotion.journal import Journals
 from ci_tools.promotion.lease import Lease
 from ci_tools.promotion.records import REPOSITORY, Records
 from ci_tools.release import bundle as bundles
-from ci_tools.release import store
-from ci_tools.release.bucket import Bucket
 from ci_tools.release.bundle import Bundle
 
 RELEASES = publishing.REPOSITORY
@@ -93,13 +91,7 @@ class Target:
 
     def published(self, what: str) -> Bundle:
         """As `find`, in this environment's registry and bucket alone."""
-        try:
-            return store.find(self.registry, self.releases, what)
-        except ReleaseNotFoundError:
-            bucket = self.workspace.environment.releases
-            if bucket is None:
-                raise
-            return Bucket(bucket).find(what)
+        return releases.published(self.workspace, what)
 
     def registry_of(self, host: str) -> Registry:
         """The registry of an image, with the settings of the environment that it is of."""
