@@ -156,6 +156,7 @@ class FakeJenkins:
     expiring:   an item that has left the queue is gone at once.
     linter:     errors that it finds in any Jenkinsfile; None: the plugin is missing.
     slow:       seconds before each answer.
+    prefix:     path that it is served under, as `/jenkins`.
     seen:       every request, as `METHOD path`, without the query.
     queries:    every query that was not empty.
     """
@@ -175,6 +176,7 @@ class FakeJenkins:
     expiring: bool = False
     linter: list[str] | None = field(default_factory=list)
     slow: float = 0.0
+    prefix: str = ""
     jobs: dict[str, Job] = field(default_factory=dict)
     items: dict[int, Item] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
@@ -230,14 +232,14 @@ class FakeJenkins:
         return job
 
     @contextmanager
-    def running(self, tls: ssl.SSLContext | None = None) -> Iterator[FakeJenkins]:
-        """On a free port of the loopback; `url` says where."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+    def running(self, tls: ssl.SSLContext | None = None, *, port: int = 0) -> Iterator[FakeJenkins]:
+        """On a port of the loopback, a free one by default; `url` says where."""
+        server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         server.daemon_threads = True
         if tls:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         scheme = "https" if tls else "http"
-        self.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
+        self.url = f"{scheme}://127.0.0.1:{server.server_address[1]}{self.prefix}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
@@ -250,6 +252,9 @@ class FakeJenkins:
     # What stands before every route ------------------------------------------------
 
     def answer(self, request: Request) -> Response:
+        if not request.path.startswith(f"{self.prefix}/"):
+            return page(f"{ABOUT}, and nothing outside of {self.prefix}", 404)
+        request.path = request.path.removeprefix(self.prefix)
         with self._lock:
             self.seen.append(f"{request.method} {request.path}")
             if request.query:
@@ -499,6 +504,7 @@ class FakeJenkins:
         builds = [self._shown(job, build) for build in reversed(job.builds)]
         return document({
             "_class": "org.jenkinsci.plugins.workflow.job.WorkflowJob",
+            "name": job.name.rsplit("/", 1)[-1],
             "fullName": job.name,
             "url": self._job_url(job),
             "buildable": job.buildable,

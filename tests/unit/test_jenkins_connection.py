@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jenkins as python_jenkins
 import pytest
 
 from ci_tools.errors import ConfigError, CredentialsError, JenkinsError
-from ci_tools.jenkins import address, connection, refusals
+from ci_tools.jenkins import address, builds, connection, queue, refusals
 from ci_tools.jenkins.connection import Connection
 from ci_tools.jenkins.credentials import Credentials
 from tests.fakes.certificates import Authority
@@ -204,6 +206,29 @@ def test_a_restart_is_waited_for_and_told_once(jenkins: FakeJenkins) -> None:
     assert told[1] == "Jenkins answers again"
 
 
+def test_a_controller_whose_process_is_gone_for_a_while() -> None:
+    fake = FakeJenkins()
+    with fake.running():
+        asked, told = connected(fake)
+        asked.who()
+    asked._session.close()  # the fake's threads would serve an open connection on and on
+    over = threading.Event()
+
+    def again() -> None:
+        with fake.running(port=urlsplit(fake.url).port or 0):
+            over.wait(60)
+
+    thread = threading.Thread(target=again)
+    asked._told = lambda line: (told.append(line), thread.start() if len(told) == 1 else None)
+    try:
+        assert asked.get("api/json").ok
+    finally:
+        over.set()
+        thread.join()
+    assert "does not answer" in told[0]
+    assert told[1:] == ["Jenkins answers again"]
+
+
 def test_a_controller_that_stays_away(jenkins: FakeJenkins) -> None:
     asked, told = connected(jenkins, patience=0.05)
     asked.who()
@@ -303,6 +328,18 @@ def test_extra_headers_are_sent_and_not_logged(
     asked.who()
     assert (heard["x-proxy-token"], heard["x-other"]) == ("proxy-secret", "1")
     assert "proxy-secret" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_a_controller_below_a_path(jenkins: FakeJenkins) -> None:
+    with FakeJenkins(prefix="/ci/jenkins").running() as fake:
+        fake.add("ml/feature%2Fx")
+        asked, _ = connected(fake)
+        asked.who()
+        job = builds.find(asked, "ml", "feature/x")
+        made = queue.request(asked, job, {}, lambda _: None)
+        assert made.item is not None
+        assert queue.wait(asked, job, made.item, lambda _: None, patience=60) == 1
+        assert asked.job_exists("ml/feature%2Fx")  # one of python-jenkins' own
 
 
 # Addresses -------------------------------------------------------------------------
