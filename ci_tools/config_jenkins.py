@@ -20,6 +20,8 @@ _SCP = re.compile(r"^(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:(?!//)[^\s:]\S*$")
 ScanMinutes = Literal[
     0, 1, 2, 3, 5, 10, 15, 20, 25, 30, 60, 120, 240, 480, 720, 1440, 2880, 10080, 20160, 40320
 ]
+# Jenkins takes them in one line, with spaces between them.
+HeadPattern = Annotated[str, Meta(pattern=r"^[^\s\x00-\x1f\x7f]+$", max_length=250)]
 CredentialsId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._/+=@:-]+$", max_length=255)]
 
 
@@ -39,6 +41,8 @@ class Jenkins(Section):
     so that the target branch's is used; of people who may write to the repository
     (`permission`); or `ignore`, none is built at all. Their code runs on the agents
     unless they are ignored.
+    only: patterns (`main`, `v*`) of the branches and tags to build, and of pull requests,
+    which are called `PR-7`. Without any, whatever the job has stays: all, in a new one.
     script_path: the Jenkinsfile's, relative to the repository.
     scan_minutes: how often Jenkins looks for branches by itself, in the steps that it
     offers; 0 for never, where webhooks tell it.
@@ -53,11 +57,12 @@ class Jenkins(Section):
     remote: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
     credentials: CredentialsId | None = None
     forks: Literal["nobody", "permission", "ignore"] = "nobody"
+    only: list[HeadPattern] = []
     script_path: Annotated[str, Meta(min_length=1, max_length=1000)] = "Jenkinsfile"
     scan_minutes: ScanMinutes = 60
     keep_days: Annotated[int, Meta(ge=1, le=36500)] | None = 14
     keep_branches: Annotated[int, Meta(ge=1, le=1000000)] | None = None
-    agents: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")] = "docker"
+    agents: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")] = "kfp-ci"
 
     def __post_init__(self) -> None:
         if self.url is not None:

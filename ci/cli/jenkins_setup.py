@@ -13,10 +13,15 @@ from ci.cli.show import show, show_lines
 if TYPE_CHECKING:
     from ci.workspace import Workspace
 
+ONLY = click.option(
+    "--only", multiple=True, metavar="PATTERN", help="Build only such branches and tags: main, v*."
+)
+
 
 @jenkins.command()
 @controller
 @JOB
+@ONLY
 @click.option("--dry-run", is_flag=True, help="Only read Jenkins; show the XML's difference.")
 @click.option("--adopt", is_flag=True, help="Take over a job that this command did not make.")
 @click.option(
@@ -40,6 +45,7 @@ def setup(
     as_json: bool,
     url: str | None,
     job: str | None,
+    only: tuple[str, ...],
     dry_run: bool,
     adopt: bool,
     bound: str,
@@ -53,7 +59,9 @@ def setup(
     from ci.jenkins import setup as stage
 
     workspace.dry_run = dry_run
-    result = stage.setup(workspace, url=url, name=job, adopt=adopt, bound=bound, seconds=wait)
+    result = stage.setup(
+        workspace, url=url, name=job, only=only, adopt=adopt, bound=bound, seconds=wait
+    )
     show(result, stage.lines(result), as_json)
     stage.raise_problems(result)
 
@@ -61,10 +69,15 @@ def setup(
 @jenkins.command()
 @stage
 @JOB
+@ONLY
 @click.option("--jcasc", "form", flag_value="jcasc", help="As Jenkins Configuration as Code.")
 @click.option("--job-dsl", "form", flag_value="job-dsl", help="As a Job DSL script.")
 def seed(
-    workspace: Workspace, as_json: bool, job: str | None, form: Literal["jcasc", "job-dsl"] | None
+    workspace: Workspace,
+    as_json: bool,
+    job: str | None,
+    only: tuple[str, ...],
+    form: Literal["jcasc", "job-dsl"] | None,
 ) -> None:
     """Print the job as a file for a controller that is set up from files. Asks nobody."""
     from ci.jenkins import setup as stage
@@ -72,7 +85,7 @@ def seed(
 
     if form is None:
         raise click.UsageError("say in which form: --jcasc or --job-dsl")
-    declared = stage.job(workspace, job)
+    declared = stage.job(workspace, job, only)
     agents = workspace.config.jenkins.agents
     text = seeds.jcasc(declared, agents) if form == "jcasc" else seeds.job_dsl(declared)
     if as_json:

@@ -12,7 +12,8 @@ import msgspec
 
 from ci.jenkins import ready, target
 from ci.workspace import Workspace
-from ci_tools.config_jenkins import names
+from ci_tools import config
+from ci_tools.config_jenkins import Jenkins, names
 from ci_tools.errors import CIError, ConfigError, JenkinsError, JenkinsSetupError
 from ci_tools.jenkins import job_change, job_xml
 from ci_tools.printable import printable
@@ -44,9 +45,12 @@ class SetUp(msgspec.Struct, kw_only=True):
     scan: str = ""
 
 
-def job(workspace: Workspace, name: str | None) -> Job:
-    """The job as it is declared. name: instead of the declared one. Raises ConfigError."""
+def job(workspace: Workspace, name: str | None, only: tuple[str, ...] = ()) -> Job:
+    """The job as it is declared. name, only: instead of the declared. Raises ConfigError."""
     settings = workspace.config.jenkins
+    if only:
+        config.convert({"only": list(only)}, Jenkins, name="--only", schema=config.FILE)
+        settings = msgspec.structs.replace(settings, only=list(only))
     if name:
         try:
             names(name)
@@ -61,21 +65,23 @@ def setup(
     *,
     url: str | None = None,
     name: str | None = None,
+    only: tuple[str, ...] = (),
     adopt: bool = False,
     bound: str = "",
     seconds: float = _SCAN_SECONDS,
 ) -> SetUp:
     """Make the job, or change what is declared of it; nothing where all is as declared.
 
-    adopt: also a job that we did not make. bound: ids of the credentials that the
-    controller's KFP_CI_CREDENTIALS names. seconds: to wait for the scan after a change.
+    name, only: instead of those of ci.yaml. adopt: also a job that we did not make.
+    bound: ids of the credentials that the controller's KFP_CI_CREDENTIALS names.
+    seconds: to wait for the scan after a change.
 
     Raises ConfigError, CredentialsError, JenkinsError; what is missing, and in a dry run
     everything, is in the result: see `raise_problems`.
     """
     from ci_tools.jenkins.jobs import Jobs
 
-    wanted = job(workspace, name)
+    wanted = job(workspace, name, only)
     jobs = Jobs(target.connect(workspace, url))
     with workspace.console.working(wanted.name, "looking at Jenkins"):
         seen = ready.looked(jobs, wanted, workspace.config.jenkins.agents, adopt=adopt, bound=bound)

@@ -211,9 +211,11 @@ def _list_of_sources(result: Element) -> Element:
 
 
 def _put_traits(theirs: Element, ours: Element) -> None:
-    """Of the kinds that we declare, exactly ours; others stay."""
-    for trait in [it for it in theirs if it.tag in job_xml.TRAITS]:
+    """Of the kinds that we always declare, exactly ours; of others what is declared."""
+    for trait in list(theirs):
         wanted = ours.find(trait.tag)
+        if wanted is None and trait.tag not in job_xml.TRAITS:
+            continue
         if wanted is None:
             theirs.remove(trait)
         elif not same(trait, wanted):

@@ -36,6 +36,7 @@ ORPHANS = "com.cloudbees.hudson.plugins.folder.computed.DefaultOrphanedItemStrat
 TRIGGER = "com.cloudbees.hudson.plugins.folder.computed.PeriodicFolderTrigger"
 GIT = "jenkins.plugins.git.GitSCMSource"
 GITHUB = "org.jenkinsci.plugins.github_branch_source.GitHubSCMSource"
+FILTER = "jenkins.scm.impl.trait.WildcardSCMHeadFilterTrait"
 _GIT_TRAIT = "jenkins.plugins.git.traits."
 _GITHUB_TRAIT = "org.jenkinsci.plugins.github__branch__source."
 _FORK = "org.jenkinsci.plugins.github_branch_source.ForkPullRequestDiscoveryTrait$"
@@ -62,6 +63,7 @@ class Job:
 
     project: of the repository, for people. path: the names of its folders, and its own.
     credentials: id of those that read the repository; None: whatever Jenkins has there.
+    only: patterns of what is built; without any whatever Jenkins has there.
     scan_minutes: 0 for never. keep_days, keep_branches: of what is gone; None: no bound.
     """
 
@@ -71,6 +73,7 @@ class Job:
     remote: str
     credentials: str | None = None
     forks: Literal["nobody", "permission", "ignore"] = "nobody"
+    only: tuple[str, ...] = ()
     script_path: str = "Jenkinsfile"
     scan_minutes: int = 60
     keep_days: int | None = 14
@@ -115,6 +118,7 @@ def job(settings: Jenkins, project: str, origin: str | None) -> Job:
         remote=remote,
         credentials=settings.credentials,
         forks=settings.forks,
+        only=tuple(settings.only),
         script_path=settings.script_path,
         scan_minutes=settings.scan_minutes,
         keep_days=settings.keep_days,
@@ -231,6 +235,7 @@ def _git(job: Job) -> Element:
             "traits",
             _element(f"{_GIT_TRAIT}BranchDiscoveryTrait"),
             _element(f"{_GIT_TRAIT}TagDiscoveryTrait"),
+            *_filter(job),
         ),
         attributes={"class": GIT},
     )
@@ -248,6 +253,7 @@ def _github(job: Job) -> Element:
         trust = {"nobody": "TrustNobody", "permission": "TrustPermission"}[job.forks]
         fork.append(_element("trust", attributes={"class": _FORK + trust}))
         traits.append(fork)
+    traits += _filter(job)
     return _element(
         "source",
         _element("id", text=SOURCE_ID),
@@ -259,6 +265,14 @@ def _github(job: Job) -> Element:
         _element("traits", *traits),
         attributes={"class": GITHUB},
     )
+
+
+def _filter(job: Job) -> list[Element]:
+    """scm-api's: the whole name must be as one of the patterns, in which `*` is anything."""
+    if not job.only:
+        return []
+    includes = _element("includes", text=" ".join(job.only))
+    return [_element(FILTER, includes, _element("excludes"))]
 
 
 def _credentials(job: Job) -> list[Element]:

@@ -41,10 +41,10 @@ REQUIRED = (
     Plugin("workflow-multibranch", "", "a multibranch job of a Jenkinsfile"),
     Plugin("workflow-job", "1145.v7f2433caa07f", "a newer build aborts an older one"),
     Plugin("workflow-cps", "", "the Jenkinsfile"),
-    Plugin("workflow-basic-steps", "", "stash, time-outs and archives"),
-    Plugin("workflow-durable-task-step", "", "agents, and sh steps that survive a restart"),
+    Plugin("workflow-basic-steps", "969.vc4ec3e4854b_f", "stash, time-outs, retry by condition"),
+    Plugin("workflow-durable-task-step", "1164.v2334ddcf48d0", "agents, lost ones replaced"),
     Plugin("workflow-scm-step", "", "the checkout"),
-    Plugin("pipeline-model-definition", "1.3.3", "a declarative Jenkinsfile (beforeInput)"),
+    Plugin("pipeline-model-definition", "1.3.4", "a declarative Jenkinsfile (triggeredBy)"),
     Plugin("pipeline-stage-step", "", "stages"),
     Plugin("pipeline-input-step", "", "the question before production"),
     Plugin("pipeline-milestone-step", "", "an older build that does not overtake"),
@@ -54,15 +54,13 @@ REQUIRED = (
     Plugin("junit", "", "test results"),
 )
 GITHUB = Plugin("github-branch-source", "2.5.5", "branches and pull requests of GitHub")
+# What would be noticed by nobody (colours, times in the console) is not told.
 OPTIONAL = (
-    Plugin("lockable-resources", "", "one deployment at a time"),
-    Plugin("timestamper", "", "times in the console"),
-    Plugin("ansicolor", "", "colours in the console"),
+    Plugin("lockable-resources", "", "jobs that share an environment wait for each other"),
     Plugin("warnings-ng", "", "findings of the scans beside the code"),
     Plugin("htmlpublisher", "", "the scans' pages in Jenkins"),
-    Plugin("pipeline-utility-steps", "", "reading JSON in a Jenkinsfile of your own"),
-    Plugin("pipeline-stage-view", "", "stages as a table, and in 'jenkins build --follow'"),
-    Plugin("basic-branch-build-strategies", "", "building tags without being asked"),
+    Plugin("pipeline-rest-api", "", "stages by name in 'jenkins status'"),
+    Plugin("basic-branch-build-strategies", "", "tags that are built without being asked"),
 )
 
 

@@ -117,6 +117,7 @@ def _git(job: Job) -> Iterator[str]:
     yield "    traits {"
     yield "        gitBranchDiscovery()"
     yield "        gitTagDiscovery()"
+    yield from _filter(job)
     yield "    }"
     yield "}"
 
@@ -140,8 +141,17 @@ def _github(job: Job) -> Iterator[str]:
         yield f"            strategyId({job_xml.HEAD})"
         yield f"            trust {{ {trust}() }}"
         yield "        }"
+    yield from _filter(job)
     yield "    }"
     yield "}"
+
+
+def _filter(job: Job) -> Iterator[str]:
+    if job.only:
+        yield "        headWildcardFilter {"
+        yield f"            includes({_quoted(' '.join(job.only))})"
+        yield "            excludes('')"
+        yield "        }"
 
 
 def _credentials_id(job: Job) -> Iterator[str]:

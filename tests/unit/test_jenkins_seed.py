@@ -42,14 +42,15 @@ def jobs() -> list[Job]:
         replace(GIT, keep_days=None, keep_branches=None, scan_minutes=0, credentials=None),
         replace(GIT, keep_days=None, keep_branches=3, scan_minutes=1440),
         GITHUB,
-        replace(GITHUB, forks="permission"),
+        replace(GIT, only=("main", "v*")),
+        replace(GITHUB, forks="permission", only=("main",)),
         replace(GITHUB, forks="ignore"),
     ]
     for text in HOSTILE:
         made.append(
             replace(
                 GIT, project=text, path=(text, text), remote=text, credentials=text,
-                script_path=text,
+                script_path=text, only=(text,),
             )
         )  # fmt: skip
     return made
@@ -111,6 +112,10 @@ def test_groovy_reads_what_was_declared(told: list[Any]) -> None:
         assert values(within, *kept, "numToKeepStr") == [str(job.keep_branches or "")]
         interval = values(within, "triggers", "periodicFolderTrigger", "interval")
         assert interval == ([f"{job.scan_minutes}m"] if job.scan_minutes else None)
+        filtered = (*source, "traits", "headWildcardFilter")
+        includes = [" ".join(job.only)] if job.only else None
+        assert values(within, *filtered, "includes") == includes
+        assert values(within, *filtered, "excludes") == ([""] if job.only else None)
         if job.source == "git":
             assert values(within, *source, "remote") == [job.remote]
             assert values(within, *source, "traits", "gitBranchDiscovery") == []

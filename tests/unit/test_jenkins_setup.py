@@ -361,6 +361,17 @@ def test_a_configuration_that_may_not_be_read(jenkins: FakeJobs, workspace: Work
         stage.setup(workspace)
 
 
+def test_a_second_job_for_main_only(jenkins: FakeJobs, workspace: Workspace) -> None:
+    only = ("main", "release-*")
+    stage.setup(workspace)
+    assert stage.setup(workspace, name="prod/ml", only=only).action == "created"
+    assert "<includes>main release-*</includes>" in jenkins.items["prod/ml"]
+    assert "<includes>" not in jenkins.items["team/sub/ml"]
+    assert stage.setup(workspace, name="prod/ml", only=only).action == "unchanged"
+    with pytest.raises(ConfigError, match="only"):
+        stage.setup(workspace, only=("main v*",))
+
+
 def test_a_name_that_is_new_to_urls(jenkins: FakeJobs, workspace: Workspace) -> None:
     result = stage.setup(workspace, name="tëam/my job+1")
     assert result.action == "created"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci_tools import config
+from ci_tools.config_jenkins import Jenkins
 from ci_tools.errors import ConfigError
 from ci_tools.jenkins import bindings, plugins
 from ci_tools.jenkins.bindings import BINDINGS, Wanted
 from ci_tools.jenkins.jobs import why_failed
 from ci_tools.jenkins.plugins import Installed, Plugin
 
+ROOT = Path(__file__).parents[2]
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: (
@@ -82,7 +86,7 @@ def test_what_is_wrong_with_a_plugin() -> None:
 
 def test_optional_plugins_are_only_noted() -> None:
     names = {plugin.name for plugin in plugins.OPTIONAL}
-    assert {"lockable-resources", "warnings-ng", "htmlpublisher", "ansicolor"} <= names
+    assert {"lockable-resources", "warnings-ng", "htmlpublisher"} <= names
     told = plugins.verdict([], {})
     assert told.problems == []
     (note,) = told.notes
@@ -137,6 +141,33 @@ def test_why_a_scan_failed() -> None:
     assert why_failed("") == ""
 
 
+# The Jenkinsfile --------------------------------------------------------------------------
+
+
+def test_what_the_jenkinsfile_asks_for_is_what_is_looked_for() -> None:
+    """Its label, and of each credentials' id the kind and the variables."""
+    text = (ROOT / "Jenkinsfile").read_text()
+    label = re.search(r"^@Field final String AGENTS = '([^']+)'", text, re.M)
+    assert label is not None
+    assert label[1] == Jenkins().agents
+    named = re.findall(r"'(kfp-ci-[a-z-]+)' in there|\"(kfp-ci-\$\{where\}-[a-z]+)\"", text)
+    ids = {
+        (fixed or computed).replace("${where}", where)
+        for fixed, computed in named
+        for where in ("dev", "prod")
+    }
+    assert ids == {binding.id for binding in BINDINGS}
+    for binding in BINDINGS:
+        (bound,) = {
+            (kind, tuple(re.findall(r"[vV]ariable: '([A-Z_]+)'", rest)))
+            for kind, identity, rest in re.findall(
+                r"bound << (\w+)\(credentialsId: ([^,]+), (.*)\) \}", text
+            )
+            if identity.strip("'") in (binding.id, binding.id.rpartition("-")[2])
+        }
+        assert bound == (binding.kind, binding.variables)
+
+
 # ci.yaml ---------------------------------------------------------------------------------
 
 
@@ -156,6 +187,7 @@ def test_why_a_scan_failed() -> None:
         ("credentials: 'a b'", "credentials"),
         ("agents: 'a || b'", "agents"),
         ("source: gitlab", "source"),
+        ("only: ['main v*']", "only"),
         ("agent: docker", "Did you mean 'agents'"),
     ],
 )

@@ -268,6 +268,7 @@ CHANGES = {
     "remote": {"remote": "https://git.example.com/team/other.git"},
     "credentials": {"credentials": "other"},
     "script path": {"script_path": "ci/Jenkinsfile"},
+    "only": {"only": ("main", "v*")},
     "days": {"keep_days": 3},
     "number": {"keep_branches": 7},
     "scan": {"scan_minutes": 5},
@@ -321,6 +322,17 @@ def test_what_an_administrator_added_stays() -> None:
     assert after.findtext(".//remote") == "/srv/r"
     after.find(".//remote").text = GIT.remote  # type: ignore[union-attr]
     assert job_change.same(after, theirs)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_only_some_branches(job: Job) -> None:
+    theirs = rewritten(written(declared(replace(job, only=("main", "v*")))))
+    (trait,) = theirs.iter("jenkins.scm.impl.trait.WildcardSCMHeadFilterTrait")
+    assert (trait.findtext("includes"), trait.findtext("excludes")) == ("main v*", "")
+    # Declared no longer, it stays: it may be an administrator's.
+    assert job_change.difference(theirs, job_change.changed(theirs, declared(job))) == []
+    other = job_change.changed(theirs, declared(replace(job, only=("main",))))
+    assert [it.text for it in other.iter("includes")] == ["main"]
 
 
 def test_credentials_that_are_not_declared_are_left_alone() -> None:
