@@ -18,6 +18,7 @@ from msgspec import Meta
 from ci_tools import yaml_safe
 from ci_tools.config_base import Name, Seconds, SecretId, Section
 from ci_tools.config_errors import did_you_mean, explained
+from ci_tools.config_jenkins import Jenkins as Jenkins
 from ci_tools.config_kubeflow import Bound as Bound
 from ci_tools.config_kubeflow import DexLogin as DexLogin
 from ci_tools.config_kubeflow import KubeflowServer as KubeflowServer
@@ -221,6 +222,7 @@ class Config(Section):
     lint: Lint = msgspec.field(default_factory=Lint)
     pipelines: Pipelines = msgspec.field(default_factory=Pipelines)
     servables: tuple[str, ...] = ("servable", "servables/*")
+    jenkins: Jenkins = msgspec.field(default_factory=Jenkins)
     environments: dict[Name, Environment] = {}
 
     def environment(self, name: str) -> Environment:
