@@ -14,13 +14,5 @@ def needed(workspace: Workspace) -> list[str]:
 
 
 def needing(plan: Plan) -> list[str]:
-    """The shards that are to be built on agents, as `1/2`; none where one agent will do.
-
-    One does where no two shards have something to build. Else each counts that has
-    components, for `merge` wants to hear of them all.
-    """
-    working = {one.shard for one in plan.components if one.shard and one.state != "built"}
-    if len(working) < 2:
-        return []
-    every = sorted({one.shard for one in plan.components if one.shard})
-    return [shards.label((number, plan.shards)) for number in every]
+    """The shards that are to be built on agents, as `1/2`; none where one agent will do."""
+    return [shards.label(shard) for shard in shards.needed(plan)]

@@ -136,13 +136,14 @@ def needed(plan: Plan) -> list[tuple[int, int]]:
     """The shards that an agent each is started for, as `members` takes them; not the
     one that is built first.
 
-    None where one agent does all (`build` without a shard): there is one shard, or
-    nothing to build. Else those with any component, for `merge` asks their locks.
+    None where one agent does all (`build` without a shard), because no two shards have
+    something to build. Else those with any component, for `merge` asks their locks.
     """
-    if plan.shards == 1 or all(component.state == "built" for component in plan.components):
+    parts = apart(plan.components, assigned(plan))
+    parts.pop(FIRST, None)
+    if sum(any(one.state != "built" for one in part) for part in parts.values()) < 2:
         return []
-    there = {component.shard for component in plan.components}
-    return [(number, plan.shards) for number in range(1, plan.shards + 1) if number in there]
+    return [(number, plan.shards) for number in sorted(parts)]
 
 
 def slowest(

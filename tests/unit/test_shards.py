@@ -221,7 +221,9 @@ def test_which_shards_need_an_agent() -> None:
     assert shards.needed(plan(*built, shards=2)) == []
     # `merge` asks for the lock of a shard in which there is only something to look at.
     some = plan(planned("x", shard=1), *built, planned("first", shard=0), shards=4)
-    assert shards.needed(some) == [(1, 4), (2, 4)]
+    assert shards.needed(some) == []  # one agent builds x, and looks at the others
+    more = plan(*some.components, planned("y", shard=4), shards=4)
+    assert shards.needed(more) == [(1, 4), (2, 4), (4, 4)]
 
 
 def plan(*components: PlannedComponent, shards: int = 1) -> Plan:
