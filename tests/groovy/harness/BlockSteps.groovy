@@ -4,6 +4,7 @@ import hudson.AbortException
 import hudson.model.Result
 import org.jenkinsci.plugins.credentialsbinding.impl.CredentialNotFoundException
 import org.jenkinsci.plugins.workflow.steps.FlowInterruptedException
+import org.jenkinsci.plugins.workflow.steps.MissingContextVariableException
 
 /** Steps with a body: what is around it, how often it runs, what becomes of its failure. */
 class BlockSteps {
@@ -45,7 +46,7 @@ class BlockSteps {
                 }
             }
         }
-        world.log(event: 'credentials', ids: ids.values().unique(), variables: ids)
+        world.log(event: 'credentials', ids: ids.values().toUnique(), variables: ids)
         world.around([variables: variables, credentials: ids], body)
     }
 
@@ -53,30 +54,37 @@ class BlockSteps {
         def units = [SECONDS: 1 / 60, MINUTES: 1, HOURS: 60, DAYS: 1440]
         def unit = (named.unit ?: 'MINUTES') as String
         if (!units.containsKey(unit)) { throw new IllegalArgumentException("timeout: unknown unit ${unit}") }
+        int own = world.timeouts.size()
         world.timeouts << [scope: world.stages ? world.stages.last() : '(pipeline)', minutes: ((named.time ?: value) as BigDecimal) * units[unit]]
-        try { body.call() } finally { world.timeouts.removeAt(world.timeouts.size() - 1) }
+        try {
+            body.call()
+        } catch (FlowInterruptedException error) {
+            // Whoever is around it sees a failure, not an interruption of his own.
+            if (error.kind == 'timeout' && error.depth == own) { error.actualInterruption = false }
+            throw error
+        } finally {
+            world.timeouts.removeAt(world.timeouts.size() - 1)
+        }
     }
 
-    /** Without conditions all but interruptions are retried; with agent(), only a lost agent whose node is inside. */
+    /** Without conditions all but interruptions are retried; with agent(), only what a lost agent causes. */
     def do_retry(Map named, value, Closure body) {
         int count = (named.count ?: value) as int
-        int depth = world.timeouts.size()
-        int held = world.nodes.size()
         for (int attempt = 1; ; attempt++) {
             try {
                 return body.call()
             } catch (Throwable error) {
-                if (attempt >= count || !again(error, named.conditions as List, depth, held)) { throw error }
+                if (attempt >= count || !again(error, named.conditions as List)) { throw error }
                 world.log(event: 'retry', attempt: attempt, reason: error.message)
             }
         }
     }
 
-    private boolean again(Throwable error, List conditions, int depth, int held) {
-        def kind = error instanceof FlowInterruptedException ? error.kind : null
-        boolean lost = kind == 'agent' && (world.nodes.size() == held && !world.nodes.any { it.lost })
+    private static boolean again(Throwable error, List conditions) {
+        def interruption = error instanceof FlowInterruptedException ? error : null
+        boolean lost = interruption?.kind == 'agent' || error instanceof MissingContextVariableException
         if (conditions != null) { return lost && conditions.any { it.symbol == 'agent' } }
-        kind == null || lost || (kind == 'timeout' && error.depth >= depth)
+        interruption == null || lost || !interruption.actualInterruption
     }
 
     def do_parallel(Map named, value, Closure body) {
@@ -107,11 +115,12 @@ class BlockSteps {
             body.call()
         } catch (Throwable error) {
             boolean interrupted = error instanceof FlowInterruptedException
-            if (interrupted && named.catchInterruptions == false) { throw error }
+            if (interrupted && named.catchInterruptions == false && error.actualInterruption) { throw error }
+            // An interruption keeps its own result, whatever was asked for.
             def becomes = interrupted ? error.result : Result.fromString((named.buildResult ?: 'FAILURE') as String)
             if (becomes != Result.SUCCESS) { world.worsen(becomes) }
             world.log(event: 'caught', error: error.toString(), result: becomes.toString(),
-                stageResult: (named.stageResult ?: named.buildResult ?: 'FAILURE') as String)
+                stageResult: (interrupted ? error.result : named.stageResult ?: 'SUCCESS') as String)
         }
     }
 

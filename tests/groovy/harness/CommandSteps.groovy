@@ -20,10 +20,11 @@ class CommandSteps {
         def event = [event: 'sh', command: command, gstring: given instanceof GString,
                      values: given instanceof GString ? given.values.collect { it as String } : [],
                      node: node.number, environment: world.environment(), credentials: world.credentials(),
+                     files: Globs.files(node.workspace, 'build/**'), locks: world.layers.findAll { it.lock }*.lock,
                      timeouts: world.timeouts.collect { it.subMap(['scope', 'minutes']) }]
         world.log(event)
         if (node.lost) {
-            event = event + [exit: null]
+            node.gone = true
             world.events[-1].exit = 'lost'
             throw FlowInterruptedException.of(Result.ABORTED, 'agent')
         }
@@ -83,7 +84,8 @@ class CommandSteps {
         def answer = world.scenario.input as Map
         if (answer == null) { world.hang("input '${message}'") }
         def allowed = (named.submitter ?: '').split(',').collect { it.trim() }.findAll { it }
-        if (allowed && !(answer.by in allowed)) { world.hang("input '${message}': ${answer.by} may not answer") }
+        def who = [answer.by] + (answer.groups ?: [])
+        if (allowed && !who.any { it in allowed }) { world.hang("input '${message}': ${answer.by} may not answer") }
         if (answer.abort) { throw FlowInterruptedException.of(Result.ABORTED, 'input') }
         def values = (named.parameters ?: []).collectEntries { [it.name, (answer.parameters ?: [:])[it.name] ?: it.defaultValue] }
         if (named.submitterParameter) { values[named.submitterParameter] = answer.by }

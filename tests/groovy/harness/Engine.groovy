@@ -211,8 +211,7 @@ class Engine {
     }
 
     private void perform(Closure closure) {
-        def steps = closure.clone() as Closure
-        steps.delegate = script
+        def steps = closure.rehydrate(script, script, script)
         steps.resolveStrategy = Closure.DELEGATE_ONLY
         try {
             steps.call()

@@ -8,8 +8,6 @@ class Recorder {
 
     Recorder(JenkinsScript script) { this.script = script }
 
-    Map get(String name) { calls.find { it.name == name } }
-
     def methodMissing(String name, args) {
         def list = args as List
         if (name in SYMBOLS) { return [symbol: name] + (list && list[0] instanceof Map ? list[0] : [:]) }

@@ -12,8 +12,8 @@ class SectionReader {
     }
 
     static <T> T read(Closure closure, T delegate) {
-        def copy = closure.clone() as Closure
-        copy.delegate = delegate
+        // Groovy asks the owners of a closure, too, whatever its strategy: it gets another owner.
+        def copy = closure.rehydrate(delegate, delegate, delegate)
         copy.resolveStrategy = Closure.DELEGATE_ONLY
         copy.call()
         delegate

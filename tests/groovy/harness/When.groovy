@@ -60,8 +60,7 @@ class When {
             case 'whenEquals':
                 return call.named.expected == call.named.actual
             case 'expression':
-                def closure = call.body.clone() as Closure
-                closure.delegate = script
+                def closure = (call.body as Closure).rehydrate(script, script, script)
                 closure.resolveStrategy = Closure.DELEGATE_ONLY
                 return closure.call()
             case 'triggeredBy':

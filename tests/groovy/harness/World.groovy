@@ -118,6 +118,7 @@ class World {
 
     Map node(String step) {
         if (!nodes) { throw new MissingContextVariableException(step) }
+        if (nodes.last().gone) { throw FlowInterruptedException.of(Result.ABORTED, 'agent') }
         nodes.last()
     }
 

@@ -10,6 +10,8 @@ class FlowInterruptedException extends InterruptedException {
     String kind
     /** For a time-out: how many time-outs were around the one that fired. */
     int depth
+    /** Whether it was meant for the steps around, too: a person's abort, not an inner time-out or a refusal. */
+    boolean actualInterruption = true
 
     FlowInterruptedException(Result result, Object... causes) {
         super("interrupted: ${causes.join(', ')}")
@@ -21,6 +23,7 @@ class FlowInterruptedException extends InterruptedException {
         def interruption = new FlowInterruptedException(result, kind)
         interruption.kind = kind
         interruption.depth = depth
+        interruption.actualInterruption = kind in ['user', 'timeout']
         interruption
     }
 }
