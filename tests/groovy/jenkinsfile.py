@@ -4,8 +4,8 @@ The Groovy half is in `harness/`: a model of a controller. It proves the wiring:
 stages ran, on which agents, which commands, with which environment. It does not prove
 the sandbox, CPS or any plug-in: only a controller does.
 
-    python -m tests.groovy.jenkinsfile --matrix     event x stage, as executed, for docs/jenkins.md
-    python -m tests.groovy.jenkinsfile --events main     every event of one scenario, as JSON
+    python tests/groovy/jenkinsfile.py --matrix     event x stage, as executed, for docs/jenkins.md
+    python tests/groovy/jenkinsfile.py --events main     every event of one scenario, as JSON
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Run:
 
     @property
     def stages(self) -> dict[str, str]:
-        """Stage -> 'ran', 'failed', or why it was skipped: 'when', 'failure', 'unstable', 'restart'."""
+        """Stage -> 'ran', 'failed', or why it was skipped: 'when', 'failure', 'unstable' or
+        'restart'."""
         found: dict[str, str] = {}
         for one in self.of("stage"):
             if one["outcome"] == "ran":
@@ -118,7 +119,7 @@ def run(scenarios: Sequence[Scenario], text: str | None = None) -> dict[str, Run
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "JAVA_HOME": str(java_home()),
-                "JAVA_OPTS": "-XX:TieredStopAtLevel=1 -Xss4m -Dfile.encoding=UTF-8",
+                "JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xss4m -Dfile.encoding=UTF-8",
                 "HOME": directory,
                 "LC_ALL": "C.UTF-8",
             },
@@ -140,7 +141,7 @@ def _run(answer: Mapping[str, Any]) -> Run:
 
 
 def matrix(runs: Mapping[str, Run], columns: Mapping[str, str]) -> str:
-    """A Markdown table: which stage ran for which event, and with which credentials.
+    """A Markdown table: which stage ran for which event, in brackets with whose credentials.
 
     columns: title -> scenario's name.
     """
@@ -154,10 +155,13 @@ def matrix(runs: Mapping[str, Run], columns: Mapping[str, str]) -> str:
 def _cell(run: Run, stage: str) -> str:
     outcome = run.stages.get(stage, "when")
     if outcome == "when":
-        return "–"
-    ids = sorted({id for one in run.of("sh", stage) for id in one["credentials"].values()})
+        return "-"
+    bound = {id for one in run.of("sh", stage) for id in one["credentials"].values()}
+    whose = sorted({id.removeprefix("kfp-ci-").partition("-")[0] for id in bound})
     asked = ["asks"] if run.of("input", stage) else []
-    return ", ".join([*asked, "runs" if outcome == "ran" else outcome, *ids])
+    return ", ".join([*asked, "runs" if outcome == "ran" else outcome]) + (
+        f" ({', '.join(whose)})" if whose else ""
+    )
 
 
 def _main(arguments: Sequence[str]) -> Iterator[str]:
@@ -166,7 +170,7 @@ def _main(arguments: Sequence[str]) -> Iterator[str]:
     if arguments == ["--matrix"]:
         yield scenarios.matrix()
     elif len(arguments) == 2 and arguments[0] == "--events":
-        chosen = [one for one in scenarios.ALL if one["name"] == arguments[1]]
+        chosen = [one for one in scenarios.BY_EVENT if one["name"] == arguments[1]]
         for one in run(chosen).values():
             yield json.dumps(one.__dict__, indent=1)
     else:
@@ -174,7 +178,9 @@ def _main(arguments: Sequence[str]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(REPOSITORY))
+    sys.path[0] = str(REPOSITORY)
+    from tests.groovy.jenkinsfile import HarnessError, _main  # the one that scenarios.py knows
+
     try:
         for line in _main(sys.argv[1:]):
             print(line, end="" if line.endswith("\n") else "\n")

@@ -2,7 +2,6 @@ import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
 import harness.Source
 import harness.World
-import java.nio.file.Files
 import java.nio.file.Paths
 
 // run.groovy REQUEST ANSWER DIRECTORY: runs the scenarios of a JSON file, one after the other, and writes
@@ -21,10 +20,8 @@ request.scenarios.eachWithIndex { scenario, index ->
         if (!sources.containsKey(text)) { sources[text] = new Source(text) }
         def source = sources[text]
         def directory = Paths.get(args[2], "scenario-${index}")
-        Files.createDirectories(directory)
         def world = new World(scenario, directory)
-        if (scenario.restart) { world.stashes = stashes[scenario.restart.of] }
-        Files.createDirectories(world.stashes)
+        if (scenario.restart) { world.stashes = new HashMap(stashes[scenario.restart.of]) }
         answer.errors = source.errors(world.plugins)
         answer.shells = source.shells
         answer.forbidden = source.forbidden

@@ -413,7 +413,10 @@ case(
 )
 case(
     "agent with retries",
-    pipeline("stage('A') { agent { node { label 'b'; retries 2 } }\nsteps { sh 'a' } }", head="agent none"),
+    pipeline(
+        "stage('A') { agent { node { label 'b'; retries 2 } }\nsteps { sh 'a' } }",
+        head="agent none",
+    ),
     lost=[1],
 )
 case("no agent", pipeline("stage('A') { steps { sh 'a' } }", head="agent none"))

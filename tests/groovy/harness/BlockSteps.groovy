@@ -137,8 +137,7 @@ class BlockSteps {
     def do_dir(Map named, value, Closure body) {
         def node = world.node('dir')
         def before = node.workspace
-        node.workspace = before.resolve((named.path ?: value) as String)
-        node.workspace.toFile().mkdirs()
+        node.workspace = world.path((named.path ?: value) as String)
         try { body.call() } finally { node.workspace = before }
     }
 

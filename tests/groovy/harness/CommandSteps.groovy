@@ -2,8 +2,6 @@ package harness
 
 import hudson.AbortException
 import hudson.model.Result
-import java.nio.file.Files
-import java.nio.file.Path
 import java.util.concurrent.TimeUnit
 import org.jenkinsci.plugins.workflow.steps.FlowInterruptedException
 
@@ -20,7 +18,7 @@ class CommandSteps {
         def event = [event: 'sh', command: command, gstring: given instanceof GString,
                      values: given instanceof GString ? given.values.collect { it as String } : [],
                      node: node.number, environment: world.environment(), credentials: world.credentials(),
-                     files: Globs.files(node.workspace, 'build/**'), locks: world.layers.findAll { it.lock }*.lock,
+                     files: world.files('sh', 'build/**'), locks: world.layers.findAll { it.lock }*.lock,
                      timeouts: world.timeouts.collect { it.subMap(['scope', 'minutes']) }]
         world.log(event)
         if (node.lost) {
@@ -31,8 +29,8 @@ class CommandSteps {
         def rule = world.answer(command)
         if (rule.hang) { world.hang("sh ${command}") }
         if (rule.abort) { throw FlowInterruptedException.of(Result.ABORTED, 'user') }
-        def answer = world.scenario.shell ? really(command, node) : [exit: 0, stdout: '']
-        if (answer.exit == 0) { answer = canned(rule, node.workspace as Path) }
+        def answer = world.scenario.shell ? really(command, node) : [exit: 0]
+        if (answer.exit == 0) { answer = canned(rule) }
         world.events[-1].exit = answer.exit
         if (answer.missing) { world.events[-1].missing = answer.missing }
         if (named.returnStatus) { return answer.exit }
@@ -41,15 +39,15 @@ class CommandSteps {
     }
 
     /** A command whose inputs are not in the workspace fails as the real one would. */
-    private static Map canned(Map rule, Path workspace) {
-        def missing = (rule.reads ?: []).collect { rule.fill(it) }.findAll { !Globs.files(workspace, it as String) }
+    private Map canned(Map rule) {
+        def environment = world.environment()
+        def missing = (rule.reads ?: []).collect { rule.fill(it) }.findAll { !world.files('sh', it) }
         if (missing) { return [exit: 2, stdout: '', missing: missing] }
         int exit = (rule.exit ?: 0) as int
         if (exit == 0 || rule.always_writes) {
             (rule.writes ?: [:]).each { path, text ->
-                def file = workspace.resolve(rule.fill(path as String))
-                Files.createDirectories(file.parent)
-                file.toFile().setText(rule.fill(text as String), 'UTF-8')
+                def place = rule.fill(path as String).replaceAll(/\$([A-Z_]+)/) { all, name -> environment[name] ?: '' }
+                world.node('sh').disk.write(world.path(place), rule.fill(text as String))
             }
         }
         [exit: exit, stdout: rule.fill ? rule.fill((rule.stdout ?: '') as String) : '']
@@ -57,11 +55,11 @@ class CommandSteps {
 
     /** The text in a real shell, started as Jenkins starts it, with the step's environment and no other. */
     private Map really(String command, Map node) {
-        def workspace = node.workspace as Path
         def file = world.directory.resolve("script-${world.events.size()}.sh")
+        java.nio.file.Files.createDirectories(world.directory)
         file.toFile().setText(command, 'UTF-8')
         def arguments = command.startsWith('#!') ? ['bash', file.toString()] : ['bash', '-e', file.toString()]
-        def builder = new ProcessBuilder(arguments).directory(workspace.toFile()).redirectErrorStream(true)
+        def builder = new ProcessBuilder(arguments).directory(new File(node.workspace as String)).redirectErrorStream(true)
         builder.redirectInput(ProcessBuilder.Redirect.from(new File('/dev/null')))
         builder.environment().clear()
         builder.environment().putAll(world.environment())

@@ -35,7 +35,7 @@ class Engine {
             def options = optionsOf(root)
             properties = options.findAll { it.name in PROPERTIES }.collectEntries { [it.name, it] }
             world.log(event: 'options', options: options.collect { [name: it.name, named: it.named.collectEntries { k, v -> [k, v as String] }] })
-            if (world.scenario.restart && !properties.containsKey('preserveStashes')) { world.stashes.toFile().deleteDir() }
+            if (world.scenario.restart && !properties.containsKey('preserveStashes')) { world.stashes.clear() }
             onAgent(root) {
                 inEnvironment(root) {
                     wrapped(options.findAll { !(it.name in PROPERTIES) }) {

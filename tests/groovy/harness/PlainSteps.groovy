@@ -1,7 +1,7 @@
 package harness
 
 import hudson.AbortException
-import java.nio.file.Files
+import java.nio.file.Paths
 
 /** Steps that run no command and hold no other step. */
 class PlainSteps {
@@ -20,61 +20,46 @@ class PlainSteps {
 
     def do_checkout(Map named, value, Closure body) {
         def node = world.node('checkout')
-        def source = world.scenario.checkout
-        if (source != null) { copy(new File(source as String), node.workspace.toFile()) }
+        if (world.scenario.checkout != null) { node.disk.copy(Paths.get(world.scenario.checkout as String), node.workspace) }
+        (world.scenario.files ?: [:]).each { path, text -> node.disk.write(world.path(path as String), text as String) }
         world.log(event: 'checkout', auto: named.auto ?: false)
         [GIT_COMMIT: world.scenario.commit ?: '0' * 40, GIT_BRANCH: world.environment().BRANCH_NAME]
     }
 
-    private static void copy(File from, File to) {
-        from.eachFileRecurse(groovy.io.FileType.FILES) { file ->
-            def target = to.toPath().resolve(from.toPath().relativize(file.toPath()))
-            Files.createDirectories(target.parent)
-            Files.copy(file.toPath(), target, java.nio.file.StandardCopyOption.REPLACE_EXISTING,
-                java.nio.file.StandardCopyOption.COPY_ATTRIBUTES)
-        }
-    }
-
     def do_stash(Map named, value, Closure body) {
-        def node = world.node('stash')
         String name = named.name ?: value
-        def files = Globs.files(node.workspace, named.includes as String, named.excludes as String)
+        def node = world.node('stash')
+        def files = world.files('stash', named.includes, named.excludes)
         world.log(event: 'stash', name: name, includes: named.includes, files: files)
         if (!(name ==~ /[A-Za-z0-9_.-]+/)) { throw new AbortException("stash name '${name}' is not safe") }
         if (!files && !named.allowEmpty) { throw new AbortException("No files included in stash '${name}'") }
-        def store = world.stashes.resolve(name)
-        store.toFile().deleteDir()
-        Files.createDirectories(store)
-        files.each { file ->
-            Files.createDirectories(store.resolve(file).parent)
-            Files.copy(node.workspace.resolve(file), store.resolve(file), java.nio.file.StandardCopyOption.COPY_ATTRIBUTES)
-        }
+        world.stashes[name] = files.collectEntries { [it, node.disk.files[world.path(it)]] }
     }
 
     def do_unstash(Map named, value, Closure body) {
-        def node = world.node('unstash')
         String name = named.name ?: value
-        def store = world.stashes.resolve(name)
-        boolean found = Files.isDirectory(store)
-        world.log(event: 'unstash', name: name, found: found, files: found ? Globs.files(store, '**') : [])
-        if (!found) { throw new AbortException("No such saved stash '${name}'") }
-        copy(store.toFile(), node.workspace.toFile())
+        def node = world.node('unstash')
+        def stash = world.stashes[name]
+        world.log(event: 'unstash', name: name, found: stash != null, files: stash?.keySet() as List)
+        if (stash == null) { throw new AbortException("No such saved stash '${name}'") }
+        stash.each { path, text -> node.disk.write(world.path(path), text) }
     }
 
     def do_readFile(Map named, value, Closure body) {
-        def file = world.file((named.file ?: value) as String)
-        if (!Files.exists(file)) { throw new java.nio.file.NoSuchFileException(file.toString()) }
-        file.toFile().getText('UTF-8')
+        def path = world.path((named.file ?: value) as String)
+        def text = world.node('readFile').disk.files[path]
+        if (text == null) { throw new java.nio.file.NoSuchFileException(path) }
+        text
     }
 
     def do_writeFile(Map named, value, Closure body) {
-        def file = world.file(named.file as String)
-        Files.createDirectories(file.parent)
-        file.toFile().setText(named.text as String, 'UTF-8')
+        world.node('writeFile').disk.write(world.path(named.file as String), named.text as String)
         world.log(event: 'writeFile', file: named.file as String)
     }
 
-    def do_fileExists(Map named, value, Closure body) { Files.exists(world.file((named.file ?: value) as String)) }
+    def do_fileExists(Map named, value, Closure body) {
+        world.node('fileExists').disk.files.containsKey(world.path((named.file ?: value) as String))
+    }
 
     def do_readJSON(Map named, value, Closure body) {
         new groovy.json.JsonSlurper().parseText(named.text ?: do_readFile([:], named.file, null))
@@ -87,7 +72,7 @@ class PlainSteps {
     }
 
     private void reports(String event, Map named, includes, allowEmpty) {
-        def files = Globs.files(world.node(event).workspace, includes as String, named.excludes as String)
+        def files = world.files(event, includes, named.excludes)
         world.log(event: event, files: files, includes: includes as String, fingerprint: named.fingerprint ?: false)
         if (!files && !allowEmpty) { throw new AbortException("No file matches '${includes}'") }
         if (event == 'junit' && world.scenario.failing_tests && files) { world.worsen('UNSTABLE') }
@@ -95,7 +80,8 @@ class PlainSteps {
 
     def do_recordIssues(Map named, value, Closure body) {
         world.node('recordIssues')
-        world.log(event: 'recordIssues', arguments: named.collectEntries { k, v -> [k, v as String] })
+        def patterns = ((named.tools ?: [named.tool]) as List).collect { it?.pattern as String }.findAll { it }
+        world.log(event: 'recordIssues', files: patterns.collectMany { world.files('recordIssues', it) }, arguments: named.collectEntries { k, v -> [k, v as String] })
     }
 
     def do_publishHTML(Map named, value, Closure body) {
@@ -111,9 +97,8 @@ class PlainSteps {
 
     private void clean(String event) {
         def node = world.node(event)
-        node.workspace.toFile().deleteDir()
-        node.workspace.toFile().mkdirs()
-        if (event == 'cleanWs') { new File("${node.workspace}@tmp").with { deleteDir(); mkdirs() } }
+        node.disk.clear(node.workspace)
+        if (event == 'cleanWs') { node.disk.clear(node.temporary) }
         world.log(event: event)
     }
 
@@ -129,7 +114,7 @@ class PlainSteps {
 
     def do_pwd(Map named, value, Closure body) {
         def node = world.node('pwd')
-        named.tmp ? "${node.workspace}@tmp".toString() : node.workspace.toString()
+        named.tmp ? node.temporary : node.workspace
     }
 
     def do_isUnix(Map named, value, Closure body) { world.node('isUnix') != null }

@@ -2,7 +2,6 @@ package harness
 
 import hudson.AbortException
 import hudson.model.Result
-import java.nio.file.Files
 import java.nio.file.Path
 import org.jenkinsci.plugins.workflow.steps.FlowInterruptedException
 import org.jenkinsci.plugins.workflow.steps.MissingContextVariableException
@@ -18,8 +17,8 @@ class World {
     /** What a real controller would never end or the harness does not know: a test fails on any. */
     final List<String> problems = []
     final Path directory
-    /** Stashes outlive a build that says preserveStashes(), for `restart from stage`. */
-    Path stashes
+    /** Name -> relative path -> text. They outlive a build that says preserveStashes(), for `restart from stage`. */
+    Map<String, Map<String, String>> stashes = [:]
     Result result
     Map parameters = [:]
     final Map<String, String> globalEnvironment = [:]
@@ -38,7 +37,6 @@ class World {
     World(Map scenario, Path directory) {
         this.scenario = scenario
         this.directory = directory
-        stashes = directory.resolve('stashes')
         displayName = "#${scenario.number ?: 1}"
         plugins = (scenario.plugins == null ? Plugins.ALL : scenario.plugins) as Set
     }
@@ -97,22 +95,22 @@ class World {
         int free = (have.containsKey(label ?: '') ? have[label ?: ''] as int : 1000) - nodes.count { it.label == label }
         if (free < 1) { hang("no agent with label '${label}' is free") }
         int number = ++allocated
-        def workspace = directory.resolve("node-${number}/workspace")
-        def temporary = directory.resolve("node-${number}/workspace@tmp")
-        Files.createDirectories(workspace)
-        Files.createDirectories(temporary)
-        def node = [number: number, label: label, workspace: workspace, lost: number in (scenario.lost ?: [])]
+        def workspace = "${directory}/agent-${number}/workspace".toString()
+        def temporary = workspace + '@tmp'
+        def disk = new Disk(scenario.shell as boolean)
+        [workspace, temporary].each { disk.clear(it) }
+        def node = [number: number, label: label, disk: disk, workspace: workspace, temporary: temporary, lost: number in (scenario.lost ?: [])]
         nodes << node
         log(event: 'agent', label: label, node: number, held: nodes.size())
         def own = (scenario.node_env ?: [PATH: '/usr/bin:/bin', HOME: directory.toString()]) as Map
         def variables = own + [NODE_NAME: "agent-${number}".toString(), NODE_LABELS: label ?: '', EXECUTOR_NUMBER: '0',
-                               WORKSPACE: workspace.toString(), WORKSPACE_TMP: temporary.toString()]
+                               WORKSPACE: workspace, WORKSPACE_TMP: temporary]
         try {
             around([variables: variables], body)
         } finally {
             nodes.removeAt(nodes.size() - 1)
             log(event: 'agent-end', label: label, node: number,
-                left: Globs.files(workspace, '**').size() + Globs.files(temporary, '**').size())
+                left: disk.list(workspace), left_in_tmp: disk.list(temporary))
         }
     }
 
@@ -122,7 +120,17 @@ class World {
         nodes.last()
     }
 
-    Path file(String path) { (node('file').workspace as Path).resolve(path) }
+    /** The whole path of one that a step was given. */
+    String path(String given) {
+        def node = node('a step with a file')
+        given.startsWith('/') ? given : "${node.workspace}/${given}".toString()
+    }
+
+    /** Files of the workspace that match, relative to it. */
+    List<String> files(String step, includes, excludes = null) {
+        def node = node(step)
+        node.disk.list(node.workspace, includes as String, excludes as String)
+    }
 
     // Time ----------------------------------------------------------------------------
 
