@@ -119,7 +119,7 @@ def run(scenarios: Sequence[Scenario], text: str | None = None) -> dict[str, Run
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "JAVA_HOME": str(java_home()),
-                "JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xss4m -Dfile.encoding=UTF-8",
+                "JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dfile.encoding=UTF-8",
                 "HOME": directory,
                 "LC_ALL": "C.UTF-8",
             },

@@ -63,7 +63,7 @@ def commands(shards: str = SHARDS) -> list[dict[str, Any]]:
         {
             "match": r"^scripts/bootstrap\.sh$",
             "reads": ["Jenkinsfile"],
-            "writes": {".venv/bin/python": "", "$KFP_CI_HOME/logs/apt.log": ""},
+            "writes": {".venv/.bootstrap": "", "$KFP_CI_HOME/logs/apt.log": ""},
         },
         {"match": "^true$"},
         ci("run --train --deploy --dry-run"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,14 +59,9 @@ OPTIONAL = {"lockable-resources", "warnings-ng", "htmlpublisher"}
 REQUIRED = {"credentials-binding", "junit", "pipeline-input-step", "pipeline-milestone-step"}
 PLUGINS = OPTIONAL | REQUIRED
 HOSTILE = [
-    "$(touch {0})",
-    "`touch {0}`",
-    '"; touch {0}; "',
-    "'; touch {0}; '",
-    "x\ntouch {0}\n",
-    "../../../{0}",
-    "${{IFS}}|touch {0}",
-    "%0atouch {0}",
+    "$(touch {0})`touch {0}`${{IFS}}|touch {0}",
+    "\"; touch {0}; \"'; touch {0}; '",
+    "x\ntouch {0}\n../../../{0}%0atouch {0}",
 ]
 
 SCENARIOS: list[Scenario] = list(scenarios.BY_EVENT)
@@ -641,62 +635,66 @@ def test_the_document_names_the_optional_plugins() -> None:
 
 # Hostile texts ----------------------------------------------------------------------------
 
-VARIABLES = (
-    "BRANCH_NAME",
-    "CHANGE_BRANCH",
-    "CHANGE_AUTHOR",
-    "CHANGE_TITLE",
-    "TAG_NAME",
-    "BUILD_TAG",
-)
+NAMES = {  # what a stranger names, besides parameters: the event says which there are
+    "branch": ["BRANCH_NAME", "BUILD_TAG", "JOB_NAME"],
+    "pull request": ["CHANGE_BRANCH", "CHANGE_AUTHOR", "CHANGE_TITLE", "CHANGE_FORK"],
+    "main": ["BUILD_TAG", "GIT_AUTHOR_NAME"],
+    "tag": ["BRANCH_NAME", "TAG_NAME", "BUILD_TAG"],
+}
 TEXTS = ("KFP_CI_PIPELINES", "KFP_CI_PARAMETERS", "KFP_CI_FORCE", "KFP_CI_MAX_SHARDS")
-STUB = """#!/bin/bash
-printf '%s\\0' "${0##*/}" "$@" >>'{0}'
-printf '\\n' >>'{0}'
-[ "$*" != '-m ci jenkins shards' ] || printf '1/2\\n2/2\\n'
+STUB = r"""#!/bin/bash
+printf '%q ' "${0##*/}" "$@" >>'CALLS'
+echo >>'CALLS'
+[ "$*" != '-m ci jenkins shards' ] || printf '1/2\n2/2\n'
 """
 
 
-def test_hostile_texts_do_nothing_in_a_real_shell(tmp_path: Path) -> None:
-    """The commands are run by bash, with stubs for ours that write down what they were given."""
-    sources, calls, marker = tmp_path / "sources", tmp_path / "calls", tmp_path / "PWNED"
+def hostile(folder: Path, event: str, text: str) -> Scenario:
+    """A build in a real shell, with stubs for our commands that write down what they get."""
     for path in (".venv/bin/python", "scripts/bootstrap.sh"):
-        stub = sources / path
+        stub = folder / "sources" / path
         stub.parent.mkdir(parents=True, exist_ok=True)
-        stub.write_text(STUB.replace("{0}", str(calls)))
-        stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
-    (sources / "Jenkinsfile").write_text("")
+        stub.write_text(STUB.replace("CALLS", str(folder / "calls")))
+        stub.chmod(0o755)
+    return scenario(
+        f"{event}: {text}",
+        event,
+        shell=True,
+        checkout=str(folder / "sources"),
+        files={"Jenkinsfile": ""},
+        variables=dict.fromkeys(NAMES[event], text),
+        parameters=dict.fromkeys(TEXTS, text),
+        input={"by": text, "groups": ["kfp-ci-promoters"]},
+    )
 
-    def calls_of(text: str, event: str, **more: Any) -> list[str]:
-        calls.write_text("")
-        variables = {
-            name: text
-            for name in VARIABLES
-            if name in EVENTS[event] or name.startswith(("CHANGE_AU", "CHANGE_TI", "BUILD"))
+
+def test_hostile_texts_do_nothing_in_a_real_shell(tmp_path: Path) -> None:
+    marker = tmp_path / "PWNED"
+    texts = ["harmless", *(text.format(marker) for text in HOSTILE)]
+    folders = {
+        (event, text): tmp_path / f"{number}-{event}"
+        for number, text in enumerate(texts)
+        for event in NAMES
+    }
+    played = [hostile(folder, *key) for key, folder in folders.items()]
+    played.append(
+        {
+            **hostile(tmp_path / "proof", "main", texts[1]),
+            "name": "proof",
+            "text": TEXT.replace(
+                "'python -m ci train'", '"python -m ci train ${params.KFP_CI_PIPELINES}"'
+            ),
         }
-        if event == "main":
-            variables.pop("BRANCH_NAME")
-        one = scenario(
-            "one",
-            event,
-            shell=True,
-            checkout=str(sources),
-            variables=variables,
-            parameters=dict.fromkeys(TEXTS, text),
-            **more,
-        )
-        run = jenkinsfile.run([one])["one"]
-        assert (run.errors, run.problems, run.result) == ([], [], "SUCCESS"), (
-            text,
-            run.events[-3:],
-        )
-        return calls.read_text().splitlines()
-
-    usual = {event: calls_of("harmless", event) for event in ("main", "pull request", "tag")}
-    assert len(usual["main"]) > len(COMMANDS)
-    for text in HOSTILE:
-        for event, expected_calls in usual.items():
-            hostile = text.format(marker)
-            approver = {"by": hostile, "groups": ["kfp-ci-promoters"]}
-            assert calls_of(hostile, event, input=approver) == expected_calls, (text, event)
-            assert not list(tmp_path.rglob("PWNED*")), (text, event)
+    )
+    found = jenkinsfile.run(played[:-1])
+    for (event, text), folder in folders.items():
+        run = found[f"{event}: {text}"]
+        assert (run.errors, run.problems, run.result) == ([], [], "SUCCESS"), (event, text)
+        calls = (folder / "calls").read_text()
+        assert calls == (folders[event, "harmless"] / "calls").read_text(), (event, text)
+        assert calls.count("python -m ci") >= (2 if event == "tag" else 8)
+        seen = [one["environment"]["KFP_CI_FORCE"] for one in run.of("sh")]
+        assert set(seen) == {text.strip()}
+    assert not list(tmp_path.rglob("PWNED*"))
+    jenkinsfile.run(played[-1:])  # were it interpolated, this test would see it
+    assert marker.exists()

@@ -203,28 +203,32 @@ case(
 case(
     "status",
     pipeline(
-        "stage('A') { steps { script { if (sh(script: 'a', returnStatus: true) == 7) { sh 'seven' } } } }"
+        "stage('A') { steps { script {\n"
+        "if (sh(script: 'a', returnStatus: true) == 7) { sh 'seven' }\n} } }"
     ),
     commands=[{"match": "^a$", "exit": 7}, *ANY],
 )
 case(
     "stdout",
     pipeline(
-        "stage('A') { steps { script { sh(script: 'a', returnStdout: true).trim().split('\\n').each { echo it } } } }"
+        "stage('A') { steps { script {\n"
+        "sh(script: 'a', returnStdout: true).trim().split('\\n').each { echo it }\n} } }"
     ),
     commands=[{"match": "^a$", "stdout": "1/2\n2/2\n"}, *ANY],
 )
 case(
     "no such step",
     pipeline(
-        "stage('A') { steps { script { try { recordIssues() } catch (NoSuchMethodError e) { sh 'without' } } } }"
+        "stage('A') { steps { script {\n"
+        "try { recordIssues() } catch (NoSuchMethodError e) { sh 'without' }\n} } }"
     ),
     plugins=[],
 )
 case(
     "no such step, not caught",
     pipeline(
-        "stage('A') { steps { script { try { recordIssues() } catch (Exception e) { sh 'without' } } } }"
+        "stage('A') { steps { script {\n"
+        "try { recordIssues() } catch (Exception e) { sh 'without' }\n} } }"
     ),
     plugins=[],
 )
@@ -315,7 +319,8 @@ case("asks for ever", pipeline("stage('A') {\ninput { message 'Go?' }\nsteps { s
 case(
     "asked of others",
     pipeline(
-        "stage('A') {\noptions { timeout(1) }\ninput { message 'Go?'; submitter 'alice' }\nsteps { sh 'a' }\n}"
+        "stage('A') {\noptions { timeout(1) }\n"
+        "input { message 'Go?'; submitter 'alice' }\nsteps { sh 'a' }\n}"
     ),
     input={"by": "mallory"},
 )
@@ -450,7 +455,9 @@ def test_a_command_needs_an_agent(runs: dict[str, Run]) -> None:
 
 SECRETS = """
 stage('A') { steps {
-    withCredentials([usernamePassword(credentialsId: 'aws', usernameVariable: 'U', passwordVariable: 'P')]) { sh 'a' }
+    withCredentials([
+        usernamePassword(credentialsId: 'aws', usernameVariable: 'U', passwordVariable: 'P')
+    ]) { sh 'a' }
     sh 'b'
 } }
 stage('B') {
