@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -526,3 +527,19 @@ def test_a_missing_groovy_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(jenkinsfile.shutil, "which", lambda _: None)
     with pytest.raises(jenkinsfile.HarnessError, match=r"Run: scripts/bootstrap.sh --tests"):
         play("pipeline {}")
+
+
+def test_a_java_home_without_java_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert (jenkinsfile.java_home() / "bin" / "java").exists()
+    for place in (tmp_path / "bin", tmp_path / "bin" / "java"):
+        assert jenkinsfile.java_home() != tmp_path
+        place.mkdir() if place.name == "bin" else place.touch(0o755)
+    assert jenkinsfile.java_home() == tmp_path
+
+
+def test_names_of_scenarios_are_told_apart() -> None:
+    with pytest.raises(jenkinsfile.HarnessError, match="two scenarios have one name"):
+        jenkinsfile.run([{"name": "one"}, {"name": "one"}], "")

@@ -5,6 +5,7 @@ abstract class JenkinsScript extends Script {
     private World world
     private Steps steps
     private Engine engine
+    private Set<String> own
 
     void attach(World world) {
         this.@world = world
@@ -16,7 +17,11 @@ abstract class JenkinsScript extends Script {
 
     def methodMissing(String name, args) { this.@steps.call(name, args as List) }
 
-    boolean defines(String name) { getClass().declaredMethods.any { it.name == name } }
+    /** Whether the file itself has a method of that name. */
+    boolean defines(String name) {
+        if (this.@own == null) { this.@own = getClass().declaredMethods*.name as Set }
+        name in this.@own
+    }
 
     def invokeMethod(String name, Object args) {
         def list = args instanceof Object[] ? args as List : [args]

@@ -8,6 +8,8 @@ class Steps {
     final World world
     final JenkinsScript script
     private final List families
+    /** Method -> the family that has it. */
+    private static final Map<String, Integer> FAMILY = [:]
 
     Steps(World world, JenkinsScript script) {
         this.world = world
@@ -19,7 +21,8 @@ class Steps {
         def real = [sleepStep: 'sleep', echoStep: 'echo'][name] ?: name
         if (!Plugins.brings(world.plugins, real)) { throw missing(real) }
         def method = "do_${real}".toString()
-        def family = families.find { it.metaClass.methods.any { m -> m.name == method } }
+        if (!FAMILY) { families.eachWithIndex { one, index -> one.class.methods*.name.each { FAMILY[it] = index } } }
+        def family = FAMILY.containsKey(method) ? families[FAMILY[method]] : null
         if (family == null) {
             world.problem("unknown step: ${real}")
             throw missing(real)
