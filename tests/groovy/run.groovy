@@ -21,7 +21,7 @@ request.scenarios.eachWithIndex { scenario, index ->
         def source = sources[text]
         def directory = Paths.get(args[2], "scenario-${index}")
         def world = new World(scenario, directory)
-        if (scenario.restart) { world.stashes = new HashMap(stashes[scenario.restart.of]) }
+        if (scenario.restart) { world.stashes = new HashMap(stashes[scenario.restart.of] ?: [:]) }
         answer.errors = source.errors(world.plugins)
         answer.shells = source.shells
         answer.forbidden = source.forbidden
