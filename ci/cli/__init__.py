@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from ci.cli import jenkins, launch, others, pipelines, promote, releases, scan, service, stages
+from ci.cli import (
+    jenkins,
+    jenkins_stages,
+    launch,
+    others,
+    pipelines,
+    promote,
+    releases,
+    scan,
+    service,
+    stages,
+)
 from ci.cli.group import SECTIONS, cli
 from ci.cli.options import parsed
 
@@ -10,6 +21,7 @@ __all__ = [
     "SECTIONS",
     "cli",
     "jenkins",
+    "jenkins_stages",
     "launch",
     "others",
     "parsed",
