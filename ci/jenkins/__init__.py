@@ -1,1 +1,5 @@
-"""Stages that drive a Jenkins controller: build, status, logs, artifacts, lint."""
+"""Stages around Jenkins.
+
+target, start, follow, looking, interruption   drive a controller from outside
+agents, describing                             are asked by the Jenkinsfile, inside of it
+"""

@@ -14,3 +14,4 @@ linter        the controller's check of a Jenkinsfile
 What the Jenkinsfile itself asks of the stages needs no controller:
 results       exit code -> what Jenkins calls the build (pure)
 describe      a build's name and description
+"""
