@@ -315,7 +315,10 @@ class FakeJenkins:
         if permission not in self.forbidden:
             return None
         said = f"{request.user or 'anonymous'} is missing the {permission} permission"
-        answer = page(f"<html>{ABOUT}. {said}", 403)
+        # As on a real page: the word crumb is on each, and the menu comes first.
+        head = f'<head data-crumb-value="fake"><title>{ABOUT}</title></head>'
+        menu = '<div class="jenkins-breadcrumbs">Dashboard</div>' * 20
+        answer = page(f'<html>{head}{menu}<div id="main-panel"><h1>{said}</h1></div>', 403)
         answer.headers["X-You-Are-Authenticated-As"] = request.user or "anonymous"
         answer.headers["X-Required-Permission"] = permission
         return answer
