@@ -100,7 +100,8 @@ def artifact_lines(fetched: Fetched) -> list[str]:
     if not fetched.artifacts:
         return [f"build {fetched.number} of {fetched.job} has archived nothing"]
     return [
-        f"{printable(one.path)}  {one.size} bytes  {'as recorded' if one.checked else 'not recorded'}"
+        f"{printable(one.path)}  {one.size} bytes  "
+        + ("as recorded" if one.checked else "not recorded")
         for one in fetched.artifacts
     ] + [f"in {fetched.directory}"]
 
