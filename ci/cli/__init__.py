@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ci.cli import (
     jenkins,
+    jenkins_setup,
     jenkins_stages,
     launch,
     others,
@@ -21,6 +22,7 @@ __all__ = [
     "SECTIONS",
     "cli",
     "jenkins",
+    "jenkins_setup",
     "jenkins_stages",
     "launch",
     "others",

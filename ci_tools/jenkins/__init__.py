@@ -11,7 +11,15 @@ marks         the stages in that text (pure)
 artifacts     a build's files, fetched whole or not at all
 linter        the controller's check of a Jenkinsfile
 
-What the Jenkinsfile itself asks of the stages needs no controller:
+The job itself, made and kept right:
+job_xml       the multibranch job's configuration, from its declaration
+job_change    what Jenkins has of it, and what becomes of that
+jobs          configurations read and written; plugins, credentials and agents looked at
+plugins       which are needed, and which are there
+bindings      the credentials that the Jenkinsfile binds
+seed          the job as Job DSL and as Configuration as Code
+
+What the Jenkinsfile asks of the stages needs no controller:
 results       exit code -> what Jenkins calls the build (pure)
 describe      a build's name and description
 """
