@@ -125,7 +125,10 @@ def build(
     queue_timeout: int,
     dry_run: bool,
 ) -> None:
-    """Ask for a build of a branch; with --follow its exit code is the build's."""
+    """Ask for a build of a branch.
+
+    With --follow the exit code is the build's.
+    """
     from ci.jenkins import follow as following
     from ci.jenkins import looking, start
     from ci.jenkins.target import target
@@ -155,7 +158,10 @@ def build(
 @of_job
 @BUILD
 def status(workspace: Workspace, named: Named, as_json: bool, number: int | None) -> None:
-    """Show a build of a branch, the newest by default, and its stages."""
+    """Show a build, the newest by default.
+
+    With its stages, where Jenkins has the stage-view plugin.
+    """
     from ci.jenkins import looking
     from ci.jenkins.target import target
 
@@ -176,9 +182,9 @@ def logs(
     follow: bool,
     on_interrupt: Any,
 ) -> None:
-    """Show the console of a build, the newest by default; with --follow until it ends.
+    """Show the console of a build, the newest by default.
 
-    The exit code is the build's then.
+    With --follow until it ends; the exit code is the build's then.
     """
     from ci.jenkins import follow as following
     from ci.jenkins import looking
@@ -225,7 +231,7 @@ def artifacts(
 @controller
 @click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
 def lint(workspace: Workspace, url: str | None, as_json: bool, file: Path | None) -> None:
-    """Let Jenkins check a Declarative Jenkinsfile, by default the repository's."""
+    """Let Jenkins check the Jenkinsfile, or another."""
     from ci.jenkins import looking
 
     linted = looking.lint(workspace, url, file)

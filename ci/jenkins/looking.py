@@ -52,11 +52,10 @@ def status_lines(build: Build) -> list[str]:
         lines.append(f"  {printable(build.description)}")
     lines += [f"  {printable(cause)}" for cause in build.causes]
     lines += [f"  {printable(name)}={printable(value)}" for name, value in build.parameters.items()]
-    width = max((len(stage.name) for stage in build.stages), default=0)
-    lines += [
-        f"  {printable(stage.name):{width}}  {printable(stage.status):11}  {stage.seconds:.0f} s"
-        for stage in build.stages
-    ]
+    stages = [(printable(it.name), printable(it.status), it.seconds) for it in build.stages]
+    names = max((len(name) for name, _, _ in stages), default=0)
+    states = max((len(state) for _, state, _ in stages), default=0)
+    lines += [f"  {name:{names}}  {state:{states}}  {took:.0f} s" for name, state, took in stages]
     return lines
 
 
@@ -101,7 +100,8 @@ def artifact_lines(fetched: Fetched) -> list[str]:
     if not fetched.artifacts:
         return [f"build {fetched.number} of {fetched.job} has archived nothing"]
     return [
-        f"{printable(one.path)}  {one.size}  {'as recorded' if one.checked else 'not recorded'}"
+        f"{printable(one.path)}  {one.size} bytes  "
+        + ("as recorded" if one.checked else "not recorded")
         for one in fetched.artifacts
     ] + [f"in {fetched.directory}"]
 

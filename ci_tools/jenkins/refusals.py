@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from urllib.parse import urljoin, urlsplit
@@ -18,6 +19,7 @@ _AWAY = frozenset({429, 502, 503, 504})
 _LOGIN = re.compile(r"(?:^|/)(?:login|commenceLogin|signin|oauth2?|saml|authorize)(?:/|$)", re.I)
 _PAGES = ("/api/json", "/progressiveText")  # what is never a page of HTML
 _FORM = re.compile(rb"<form[^>]*(?:j_spring_security_check|login|signin)|type=.password", re.I)
+_MOST = 500_000  # bytes of a page that are looked at
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.S | re.I)
 
 
@@ -76,7 +78,8 @@ def unsent(url: str, error: Exception, words: str, method: str | None = "GET") -
 
 
 def wants_crumb(answer: requests.Response) -> bool:
-    return answer.status_code == 403 and b"crumb" in answer.content[:100_000].lower()
+    """Its pages all have bread crumbs, and none but this sentence means it."""
+    return answer.status_code == 403 and b"no valid crumb" in answer.content[:_MOST].lower()
 
 
 def login_page(url: str, answer: requests.Response) -> str:
@@ -89,10 +92,10 @@ def login_page(url: str, answer: requests.Response) -> str:
         moved = place.path.split("/")[-2:] == asked.path.split("/")[-2:]
         elsewhere = place.hostname != asked.hostname and asked.path.endswith(_PAGES)
         return f"a redirect to {place.hostname}" if elsewhere and not moved else ""
-    html = "html" in answer.headers.get("Content-Type", "").lower()
-    if answer.status_code != 200 or not html or not urlsplit(url).path.endswith(_PAGES):
+    markup = "html" in answer.headers.get("Content-Type", "").lower()
+    if answer.status_code != 200 or not markup or not urlsplit(url).path.endswith(_PAGES):
         return ""
-    form = _FORM.search(answer.content[:500_000])
+    form = _FORM.search(answer.content[:_MOST])
     return "a login page" if form else "a page of HTML (a login, mostly)"
 
 
@@ -122,15 +125,17 @@ def denied(
             f"Jenkins at {url} wants a crumb that it does not accept afterwards (403)",
             "Use an API token instead of a password: it needs no crumb",
         )
-    said = hidden(_text(answer))
+    said = _text(answer)
     permission = answer.headers.get("X-Required-Permission", "")
     if found := re.search(r"is missing the ([\w/ ]{1,60}) permission", said):
         permission = found[1]
     if source is None and not user:
         return CredentialsError(f"Jenkins at {url} refuses who has no credentials (403)", HOW)
+    why = f"may not: {hidden(said)}"
+    if permission:
+        why = f"{'lacks' if user else 'lack'} the permission {hidden(permission)}"
     return CredentialsError(
-        f"Jenkins at {url} forbids it (403): {user or 'we'} "
-        f"{f'lack the permission {hidden(permission)}' if permission else f'may not: {said}'}",
+        f"Jenkins at {url} forbids it (403): {user or 'we'} {why}",
         "Ask who runs Jenkins for that permission, or use another user's token",
     )
 
@@ -168,11 +173,14 @@ def no_jenkins(url: str) -> JenkinsError:
 
 
 def _text(answer: requests.Response) -> str:
-    """An answer's own words: of a page of HTML its text, without what is scripted."""
-    text = answer.content[:20_000].decode("utf-8", "replace")
+    """An answer's own words: of a page of HTML the text of its main part."""
+    if said := answer.headers.get("X-Error", ""):
+        return said
+    text = answer.content[:_MOST].decode("utf-8", "replace")
     if "html" in answer.headers.get("Content-Type", "").lower():
-        text = _TAGS.sub(" ", text)
-    return text.strip()[:2000] or answer.reason or ""
+        _, main, rest = text.partition('id="main-panel"')
+        text = html.unescape(_TAGS.sub(" ", f"<{rest}" if main else text))
+    return " ".join(text.split()) or answer.reason or ""
 
 
 def _inside(error: BaseException) -> list[BaseException]:

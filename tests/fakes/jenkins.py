@@ -4,10 +4,10 @@ What it obeys was read in Jenkins' sources (ParameterizedJobMixIn, Queue, CrumbF
 branch-api's NameEncoder, pipeline-model-definition's ModelConverterAction) and seen on
 a real one: a build request gets a queue item (201 with a Location), equal requests in
 the queue become one item, an item that has left the queue is gone after a while (or a
-restart), parameters are unknown (400) before the first build, those that no definition
-names are dropped, a POST with a password needs a crumb of the same web session (403
-without, API tokens need none), a branch is a job whose name has `%2F` for a slash, and
-the console is read from byte N on.
+restart), parameters are unknown (400) before the first build and wanted (400) after it,
+those that no definition names are dropped, a POST with a password needs a crumb of the
+same web session (403 without, API tokens need none), a branch is a job whose name has
+`%2F` for a slash, and the console is read from byte N on.
 
 Nothing hangs on time: each look at a queue item takes its next step, and each look at
 a console shows the next piece of it. With the last piece the build is over.
@@ -315,7 +315,10 @@ class FakeJenkins:
         if permission not in self.forbidden:
             return None
         said = f"{request.user or 'anonymous'} is missing the {permission} permission"
-        answer = page(f"<html>{ABOUT}. {said}", 403)
+        # As on a real page: the word crumb is on each, and the menu comes first.
+        head = f'<head data-crumb-value="fake"><title>{ABOUT}</title></head>'
+        menu = '<div class="jenkins-breadcrumbs">Dashboard</div>' * 20
+        answer = page(f'<html>{head}{menu}<div id="main-panel"><h1>{said}</h1></div>', 403)
         answer.headers["X-You-Are-Authenticated-As"] = request.user or "anonymous"
         answer.headers["X-Required-Permission"] = permission
         return answer
@@ -387,8 +390,10 @@ class FakeJenkins:
                 return page(f"<html>{ABOUT}. {job.name} is not parameterized", 400)
             sent = {**request.query, **request.form}
             given = {name: sent.get(name, default) for name, default in job.parameters.items()}
+        elif job.parameters:
+            return page(f"<html>{ABOUT}. Nothing is submitted", 400)
         else:
-            given = dict(job.parameters or {})
+            given = {}
         self.forms.append(request.form)
         item = self.put(job, request.user or "anonymous", given)
         if self.losing > 0:

@@ -24,6 +24,9 @@ from ci_tools.errors import ConfigError, InterruptedRunError, JenkinsBuildAborte
 from tests.fakes.jenkins import FakeJenkins, Play
 
 ROOT = Path(__file__).parents[2]
+# What is told without a word to any controller.
+NOT_ASKED = ["JENKINS_URL holds", "is no job's name", "is no parameter", "no Jenkins is named"]
+NOT_ASKED += ["no job of Jenkins is named", "Invalid value"]
 PARAMETERS = {"TRAIN": "changed", "DRY_RUN": "false"}
 TOKEN = "11fake0token"
 CONSOLE = (
@@ -137,6 +140,7 @@ def test_lint(jenkins: FakeJenkins, repository: Any) -> None:
         ),
         (["status", "--job", "none"], {}, 60, "has no job 'none', or no permission"),
         (["status", "--job", "../x"], {}, 3, "is no job's name"),
+        (["status", "--job", "ml", "-b", "x"], {}, 3, "has none for branch 'x'"),
         (["build", "--job", "ml", "-p", "x"], {}, 3, "is no parameter"),
         (["build", "--job", "new", "-p", "TRAIN=x"], {}, 3, "was never built"),
         (["status", "--job", "ml"], {"JENKINS_URL": ""}, 3, "no Jenkins is named"),
@@ -153,6 +157,7 @@ def test_mistakes_are_a_sentence(
     done = ci(jenkins, *arguments, cwd=tmp_path, **more)
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
     assert not jenkins.items
+    assert bool(jenkins.seen) is (said not in NOT_ASKED)
 
 
 def test_a_dry_run_asks_nobody(jenkins: FakeJenkins, tmp_path: Path) -> None:

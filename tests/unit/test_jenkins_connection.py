@@ -136,8 +136,30 @@ def test_a_permission_that_is_missing_is_named(jenkins: FakeJenkins) -> None:
     jenkins.forbidden.add("Job/Build")
     asked, _ = connected(jenkins)
     asked.who()
-    with pytest.raises(CredentialsError, match="ci lack the permission Job/Build"):
+    with pytest.raises(CredentialsError, match="ci lacks the permission Job/Build"):
         asked.post("job/ml/build")
+    assert "GET /crumbIssuer/api/json" not in jenkins.seen
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "said"),
+    [
+        ({"X-Error": "a job of that name exists"}, "<html>no", "a job of that name exists"),
+        ({}, "<html><nav>menu</nav><div id='x'></div>", "menu"),
+        ({}, '<nav>menu</nav><div id="main-panel" class="x"><p>it&#039;s no</p>', "it's no"),
+        ({"Content-Type": "text/plain"}, "a <b> c", "a <b> c"),
+        ({}, "", "Bad Request"),
+    ],
+)
+def test_a_servers_own_words(
+    jenkins: FakeJenkins, headers: dict[str, str], body: str, said: str
+) -> None:
+    answer = Response(400, {"Content-Type": "text/html", **headers}, body.encode())
+    jenkins.route("GET", "/api/json", lambda *_: answer)
+    asked, _ = connected(jenkins)
+    with pytest.raises(refusals.BadRequestError) as error:
+        asked.get("api/json")
+    assert error.value.what.endswith(f"({said})")
 
 
 def test_what_a_server_says_never_shows_the_token(jenkins: FakeJenkins) -> None:
