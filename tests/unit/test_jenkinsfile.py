@@ -17,7 +17,7 @@ import pytest
 from ci_tools import errors
 from tests.groovy import jenkinsfile, scenarios
 from tests.groovy.jenkinsfile import Run, Scenario
-from tests.groovy.scenarios import EVENTS, failing, scenario
+from tests.groovy.scenarios import EVENTS, PLAN, failing, scenario
 
 TEXT = jenkinsfile.JENKINSFILE.read_text()
 DOCUMENT = jenkinsfile.REPOSITORY / "docs" / "jenkins.md"
@@ -38,7 +38,7 @@ MATRIX = {
 }
 # Stage -> its command, on main.
 COMMANDS = {
-    "Plan": "plan --shards auto",
+    "Plan": PLAN,
     "Build": 'build --shard "$SHARD"',
     "Lock": "merge",
     "Compile": "compile --pin",
@@ -126,7 +126,10 @@ def test_every_command_is_one_of_ours(runs: dict[str, Run]) -> None:
 
     texts = {one for run in runs.values() for one in run.commands()}
     ours = [
-        text.removeprefix("python -m ci ") for text in texts if text.startswith("python -m ci ")
+        command.removeprefix("python -m ci ")
+        for text in texts
+        for command in text.split(" && ")
+        if command.startswith("python -m ci ")
     ]
     assert len(ours) >= len(COMMANDS)
     for text in ours:
@@ -556,6 +559,8 @@ REPORTS = {
     "build/reports/scan.xml": "",
     "build/reports/scan.sarif": "",
 }
+FIRST = "build/reports/shards/images.0-of-2.xml"
+add("an image of the base fails", first=[failing(PLAN, 20, always_writes=True, writes={FIRST: ""})])
 add("an image fails", shards="", first=[failing("build", 21, always_writes=True, writes=REPORTS)])
 add(
     "an image of a shard fails",
@@ -576,7 +581,12 @@ def shown(run: Run, event: str) -> Counter[str]:
 
 @pytest.mark.parametrize("name", ["main", "nothing to share out", "pull request"])
 def test_tests_and_findings_are_shown_once(runs: dict[str, Run], name: str) -> None:
+    shards = {f"build/reports/shards/images.{number}-of-2.xml": 1 for number in range(3)}
     tests = {"build/reports/images.xml": 1, "build/reports/scan.xml": 1}
+    if name == "nothing to share out":
+        tests[FIRST] = 1
+    else:
+        tests = dict(shards)
     if name != "pull request":
         tests["build/reports/training.xml"] = 1
     assert shown(runs[name], "junit") == tests
@@ -585,6 +595,7 @@ def test_tests_and_findings_are_shown_once(runs: dict[str, Run], name: str) -> N
 
 def test_tests_that_fail_are_shown(runs: dict[str, Run]) -> None:
     assert "build/reports/images.xml" in shown(runs["an image fails"], "junit")
+    assert FIRST in shown(runs["an image of the base fails"], "junit")
     assert "build/reports/shards/images.1-of-2.xml" in shown(
         runs["an image of a shard fails"], "junit"
     )
