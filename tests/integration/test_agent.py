@@ -28,6 +28,7 @@ from tests.integration.repositories import (
     Machine,
     Repository,
     component,
+    forget_images,
     inspected,
     run,
 )
@@ -138,7 +139,8 @@ def test_bootstrap_finds_all_and_installs_nothing(agent: Agent) -> None:
 
 
 def test_a_job_builds_and_pushes_from_within(agent: Agent, machine: Machine) -> None:
-    """A repository that only uses the package, whose images go to the machine's registry."""
+    """A repository that only uses the package: a branch's images go to dev, here the
+    machine's registry; a pull request's to the agent's own, which it starts."""
     project = f"within-{agent.lock['key'][:12]}"
     settings = {
         "project": project,
@@ -147,21 +149,32 @@ def test_a_job_builds_and_pushes_from_within(agent: Agent, machine: Machine) -> 
             "dev": {"registry": {"host": machine.registry}, "allow_incomplete_scan": True}
         },
     }
-    test = "\nFROM base AS test\n" + run("test -f /made.txt") + "FROM base\n"
     dockerfile = (
-        BASE.replace("scratch", "scratch AS base") + run("busybox echo 1 >/made.txt") + test
+        BASE.replace("scratch", "scratch AS base")
+        + run("busybox echo 1 >/made.txt")
+        + "FROM base AS test\n"
+        + run("test -f /made.txt")
+        + "FROM base\n"
     )
     files = {"ci.yaml": yaml.safe_dump(settings), **component("one", dockerfile)}
     said = agent.does(
-        "export KFP_CI_ENVIRONMENT=dev KFP_CI_HOME=$HOME/state;"
-        " git init --quiet && git add --all"
+        "export KFP_CI_HOME=$HOME/state; git init --quiet && git add --all"
         " && git -c user.name=a -c user.email=a@example.com commit --quiet --message one"
-        " && python -m ci plan --quiet >&2 && python -m ci build --quiet --json",
+        " && KFP_CI_ENVIRONMENT=dev python -m ci plan --quiet >&2"
+        " && KFP_CI_ENVIRONMENT=dev python -m ci build --quiet --json | tr -d '\n'"
+        " && echo && python -m ci build --plan --quiet --json | tr -d '\n'"
+        " && python -m ci local down >&2 && echo && test ! -e $KFP_CI_HOME/stand-in && id -u",
         files,
         network="host",
     )
-    image = json.loads(said)["components"]["one"]
+    dev, local, user = said.splitlines()
+    image, own = (json.loads(lock)["components"]["one"] for lock in (dev, local))
+    forget_images(own["repository"].partition("/")[0])
     assert image["built"]
     found = inspected(f"{machine.registry}/{project}/one@{image['digest']}")
     assert found["Digest"] == image["digest"]
     assert found["Labels"]["kfp-ci.key"] == image["key"]
+    assert own["built"]
+    assert not own["repository"].startswith(machine.registry)
+    assert own["key"] == image["key"]
+    assert user == "1000"

@@ -16,6 +16,7 @@ import pytest
 
 from ci_tools import config, git
 from ci_tools.components import context, discovery
+from ci_tools.local import stand_in
 
 ROOT = Path(__file__).parents[2]
 AGENT = ROOT / "agent"
@@ -23,7 +24,7 @@ NEVER = {"KFP_CI_HOME", "KFP_CI_PREPARED", "JENKINS_URL", "JENKINS_SECRET", "JEN
 
 
 def program(folder: Path, name: str, script: str) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(0o755)
 
@@ -100,7 +101,7 @@ class TestContext:
     def test_every_package_is_locked_by_hash_and_root_is_not_who_works_there(self) -> None:
         dockerfile = (AGENT / "Dockerfile").read_text()
         installs = re.findall(r"pip (?:install|sync)[^&]*", dockerfile)
-        assert len(installs) == 3
+        assert len(installs) == 4
         assert all("--require-hashes" in one or "--no-deps" in one for one in installs)
         assert dockerfile.rindex("USER 1000:1000") > dockerfile.rindex("USER 0")
 
@@ -239,6 +240,35 @@ class TestBootstrap:
         assert done.returncode == 13
         assert "python" not in done.stdout
         assert not list((checkout / ".venv").rglob("kfp-ci.pth"))
+
+
+class TestStandIn:
+    """The AWS stand-in that an agent's image brings along."""
+
+    @pytest.fixture
+    def image(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("KFP_CI_PREPARED", str(tmp_path / "image"))
+        program(tmp_path / "image/stand-in/bin", "python", "exit 0")
+        shutil.copy(stand_in._LOCK_FILE, tmp_path / "image")
+        return tmp_path / "image"
+
+    def test_it_is_used_and_none_is_made(self, image: Path, tmp_path: Path) -> None:
+        assert stand_in.install(tmp_path / "home") == image / "stand-in/bin/python"
+        assert not (tmp_path / "home").exists()
+
+    def test_one_of_another_lock_is_not(
+        self, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with (image / "stand-in.txt").open("a") as file:
+            file.write("# moved on\n")
+        made = []
+        monkeypatch.setattr(
+            stand_in, "_install_commands", lambda *places: made.append(places) or []
+        )
+        home = tmp_path / "home"
+        home.mkdir()
+        assert stand_in.install(home) == home / "stand-in/bin/python"
+        assert made == [(home / "stand-in", home / "stand-in/bin/python")]
 
 
 class TestDebian:
