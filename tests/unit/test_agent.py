@@ -16,6 +16,7 @@ import pytest
 
 from ci_tools import config, git
 from ci_tools.components import context, discovery
+from ci_tools.components.dockerignore import Ignore
 from ci_tools.local import stand_in
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +83,10 @@ class TestContext:
         sent = set(context.paths(ROOT, AGENT / "Dockerfile"))
         assert {"ci/__main__.py", "ci_tools/local/stand-in.txt", "requirements/run.lock"} <= sent
         assert {"setup.cfg", "pyproject.toml", "agent/entrypoint.sh", "agent/debian.sh"} <= sent
-        assert not [path for path in sent if "__pycache__" in path or path.startswith("tests/")]
+        assert not [path for path in sent if path.startswith("tests/")]
+        ignore = Ignore((AGENT / "Dockerfile.dockerignore").read_text())
+        assert ignore.ignores("ci/cli/__pycache__/group.pyc")
+        assert ignore.ignores("build/plan.json")
         # A key by which others build must not hang on what is not committed anywhere.
         assert sent <= set(git.files(ROOT))
 
@@ -148,6 +152,8 @@ class TestBootstrap:
         )
         (packages,) = image.glob("venv/lib/python3*/site-packages")
         (packages / "of_the_image.py").write_text("")
+        # Seen from what is layered on it, and able to install nothing.
+        (packages / "pip.py").write_text("import sys\nsys.exit(sys.argv[1] != '--version')\n")
         (packages / "ci").mkdir()
         (packages / "ci" / "__init__.py").write_text("WHERE = 'image'\n")
         program(image / "venv" / "bin", "trivy", "echo trivy of the image")
@@ -210,6 +216,21 @@ class TestBootstrap:
             for path in (checkout / ".venv").rglob("*")
             if "__pycache__" not in str(path)
         } == before
+
+    def test_a_workspace_that_outlives_an_image(
+        self, checkout: Path, fakes: Path, prepared: Path, tmp_path: Path
+    ) -> None:
+        """The next image's locks are the same, its Python is another."""
+        assert self.run(checkout, fakes, prepared).returncode == 0
+        (checkout / ".venv" / "old").write_text("")
+        python = prepared / "venv" / "bin" / "python"
+        shutil.copy(python.resolve(), tmp_path / "another-python")
+        python.unlink()
+        python.symlink_to(tmp_path / "another-python")
+        (prepared / "venv" / "pyvenv.cfg").write_text(f"home = {Path(sys.base_prefix) / 'bin'}\n")
+        done = self.run(checkout, fakes, prepared)
+        assert done.returncode == 0, done.stderr
+        assert not (checkout / ".venv" / "old").exists()
 
     @pytest.mark.parametrize("lock", ["run.lock", "tools.lock"])
     def test_other_locks_get_an_environment_of_their_own(
