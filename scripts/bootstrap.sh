@@ -136,9 +136,38 @@ link_buildx() {
     done
 }
 
+# A BuildKit elsewhere, in the place of an engine or beside it: the one of BUILDKIT_HOST, as
+# agents in Kubernetes have it, or whichever buildx is set to already. Answers `running`,
+# another state of it, or nothing where there is none.
+remote_builder() {
+    local told
+    if [ -n "${BUILDKIT_HOST:-}" ]; then
+        told=$(docker buildx inspect kfp-ci 2>/dev/null || true)
+        if [[ $told != *" $BUILDKIT_HOST"$'\n'* ]]; then
+            docker buildx rm kfp-ci >/dev/null 2>&1 || true
+            docker buildx create --name kfp-ci --driver remote --use "$BUILDKIT_HOST" >/dev/null 2>&1 ||
+                fail "buildx takes no builder at BUILDKIT_HOST=$BUILDKIT_HOST. Write it as tcp://HOST:PORT or unix://PATH."
+        fi
+    fi
+    told=$(docker buildx inspect 2>/dev/null) || return 0
+    if [[ $told =~ Driver:[[:space:]]+remote[[:space:]] ]]; then
+        [[ $told =~ Status:[[:space:]]+([a-z]+) ]] || true
+        printf '%s' "${BASH_REMATCH[1]:-unknown}"
+    elif [[ $told =~ Driver:[[:space:]]+kubernetes[[:space:]] ]]; then
+        printf running # or its pods are, as soon as something is built
+    fi
+}
+
 engine() {
+    local remote
+    remote=$(remote_builder) || exit
+    [ -z "$remote" ] || [ "$remote" = running ] ||
+        fail "the remote builder that buildx is set to does not answer. Look at 'docker buildx ls'."
     if engine_answers; then
         say engine "found"
+    elif [ -n "$remote" ]; then
+        say engine "none; images are built on buildx' remote builder"
+        return
     else
         [ -z "${DOCKER_HOST:-}" ] ||
             fail "the Docker engine of DOCKER_HOST=$DOCKER_HOST does not answer. Start it, or unset DOCKER_HOST."

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import tarfile
+import tempfile
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ import pytest
 import yaml
 
 from ci_tools import git
+from tests.integration import engines
 from tests.integration.repositories import (
     BASE,
     ROOT,
@@ -48,12 +51,16 @@ class Agent:
     lock: dict[str, Any]
     build: Path
 
-    def does(self, script: str, files: Files, network: str) -> str:
-        """What a shell says that works in a directory with these files, as jenkins."""
+    def does(self, script: str, files: Files, network: str, builder: str = "") -> str:
+        """What a shell says that works in a directory with these files, as jenkins.
+
+        builder: the address of a BuildKit, in the place of the engine.
+        """
+        engine = [f"--group-add={SOCKET.stat().st_gid}", f"--volume={SOCKET}:/var/run/docker.sock"]
         done = subprocess.run(
             [
                 "docker", "run", "--rm", "--interactive", f"--network={network}",
-                f"--group-add={SOCKET.stat().st_gid}", f"--volume={SOCKET}:/var/run/docker.sock",
+                *([f"--env=BUILDKIT_HOST={builder}"] if builder else engine),
                 self.reference, "bash", "-ec", f"mkdir job && cd job && tar x && {script}",
             ],
             input=packed(files), capture_output=True, timeout=300,
@@ -138,10 +145,8 @@ def test_bootstrap_finds_all_and_installs_nothing(agent: Agent) -> None:
     assert lines[-1] == "1000"
 
 
-def test_a_job_builds_and_pushes_from_within(agent: Agent, machine: Machine) -> None:
-    """A repository that only uses the package: a branch's images go to dev, here the
-    machine's registry; a pull request's to the agent's own, which it starts."""
-    project = f"within-{agent.lock['key'][:12]}"
+def small(machine: Machine, project: str) -> Files:
+    """A repository that only uses the package: one component, and its test."""
     settings = {
         "project": project,
         "scan": {"database": f"{machine.registry}/no-database"},
@@ -156,7 +161,13 @@ def test_a_job_builds_and_pushes_from_within(agent: Agent, machine: Machine) -> 
         + run("test -f /made.txt")
         + "FROM base\n"
     )
-    files = {"ci.yaml": yaml.safe_dump(settings), **component("one", dockerfile)}
+    return {"ci.yaml": yaml.safe_dump(settings), **component("one", dockerfile)}
+
+
+def test_a_job_builds_and_pushes_from_within(agent: Agent, machine: Machine) -> None:
+    """A branch's images go to dev, here the machine's registry; a pull request's to the
+    agent's own, which it starts."""
+    project = f"within-{agent.lock['key'][:12]}"
     said = agent.does(
         "export KFP_CI_HOME=$HOME/state; git init --quiet && git add --all"
         " && git -c user.name=a -c user.email=a@example.com commit --quiet --message one"
@@ -164,7 +175,7 @@ def test_a_job_builds_and_pushes_from_within(agent: Agent, machine: Machine) -> 
         " && KFP_CI_ENVIRONMENT=dev python -m ci build --quiet --json | tr -d '\n'"
         " && echo && python -m ci build --plan --quiet --json | tr -d '\n'"
         " && python -m ci local down >&2 && echo && test ! -e $KFP_CI_HOME/stand-in && id -u",
-        files,
+        small(machine, project),
         network="host",
     )
     dev, local, user = said.splitlines()
@@ -178,3 +189,32 @@ def test_a_job_builds_and_pushes_from_within(agent: Agent, machine: Machine) -> 
     assert not own["repository"].startswith(machine.registry)
     assert own["key"] == image["key"]
     assert user == "1000"
+
+
+def test_a_remote_builder_stands_for_the_engine(agent: Agent, machine: Machine) -> None:
+    """As in a pod, where no engine is: BuildKit is the one of a second engine."""
+    project = f"remote-{agent.lock['key'][:12]}"
+    of_bootstrap = ("scripts/bootstrap.sh", "setup.cfg", "pyproject.toml")
+    tool = {
+        name: content
+        for name, content in checkout().items()
+        if name in of_bootstrap or name.startswith("requirements/")
+    }
+    directory = Path(tempfile.mkdtemp(prefix="kfp-ci-"))
+    try:
+        with engines.other_engine(directory) as engine, engines.bridge(engine.socket) as port:
+            said = agent.does(
+                "scripts/bootstrap.sh && export KFP_CI_ENVIRONMENT=dev && git init --quiet"
+                " && python -m ci build --plan --quiet --json | tr -d '\n'",
+                {**tool, **small(machine, project)},
+                network="host",
+                builder=f"tcp://127.0.0.1:{port}",
+            )
+    finally:
+        shutil.rmtree(directory)
+    *told, lock = said.splitlines()
+    assert "bootstrap: engine      none; images are built on buildx' remote builder" in told
+    image = json.loads(lock)["components"]["one"]
+    assert image["built"]
+    found = inspected(f"{machine.registry}/{project}/one@{image['digest']}")
+    assert found["Labels"]["kfp-ci.key"] == image["key"]
