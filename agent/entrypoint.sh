@@ -3,7 +3,8 @@
 #
 #   kfp-ci-agent COMMAND...   runs it: as Jenkins' Docker plug-ins and `docker run` want
 #   kfp-ci-agent              connects to Jenkins as an inbound agent: JENKINS_URL,
-#                             JENKINS_AGENT_NAME, JENKINS_SECRET; JENKINS_AGENT_WORKDIR
+#                             JENKINS_AGENT_NAME, JENKINS_SECRET; if there is need also
+#                             JENKINS_AGENT_WORKDIR, JENKINS_TUNNEL, JENKINS_WEB_SOCKET=false
 #
 # Built on Jenkins' own inbound agent, that image's program connects.
 set -eu
@@ -38,5 +39,11 @@ with urllib.request.urlopen(sys.argv[1], timeout=60) as answer, open(sys.argv[2]
     file.write(answer.read())
 END
     fail "$JENKINS_URL gave no agent.jar. Check JENKINS_URL."
+# Over the controller's own address, unless a tunnel or its agent port is asked for.
+if [ -n "${JENKINS_TUNNEL:-}" ]; then
+    set -- -tunnel "$JENKINS_TUNNEL"
+elif [ "${JENKINS_WEB_SOCKET:-true}" = true ]; then
+    set -- -webSocket
+fi
 exec java -jar "$work/agent.jar" -url "$JENKINS_URL" -name "$JENKINS_AGENT_NAME" \
-    -secret "@$secret" -workDir "$work" -webSocket
+    -secret "@$secret" -workDir "$work" "$@"

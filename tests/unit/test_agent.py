@@ -21,7 +21,7 @@ from ci_tools.local import stand_in
 
 ROOT = Path(__file__).parents[2]
 AGENT = ROOT / "agent"
-NEVER = {"KFP_CI_HOME", "KFP_CI_PREPARED", "JENKINS_URL", "JENKINS_SECRET", "JENKINS_AGENT_NAME"}
+MEANT = ("KFP_CI_", "JENKINS_", "BUILDKIT_", "BUILDX_")  # variables that the scripts read
 
 
 def program(folder: Path, name: str, script: str) -> None:
@@ -34,7 +34,7 @@ def shell(
     script: Path, *arguments: str, fakes: Path, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a script with fakes of programs first on PATH."""
-    kept = {name: value for name, value in os.environ.items() if name not in NEVER}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(MEANT)}
     path = f"{fakes}:{os.environ['PATH']}"
     return subprocess.run(
         [shutil.which("bash") if script.name == "bootstrap.sh" else "/bin/sh", script, *arguments],
@@ -448,6 +448,24 @@ class TestEntrypoint:
             "in the environment: nothing",
         ]
         assert (work / "agent.jar").read_bytes() == b"a jar"
+
+    @pytest.mark.parametrize(
+        ("asked", "ending"),
+        [
+            ({"JENKINS_WEB_SOCKET": "false"}, ""),
+            ({"JENKINS_WEB_SOCKET": "true"}, " -webSocket"),
+            ({"JENKINS_TUNNEL": "jenkins:50000"}, " -tunnel jenkins:50000"),
+            ({"JENKINS_AGENT_WORKDIR": "{}/w"}, " -webSocket"),
+        ],
+    )
+    def test_how_it_connects_can_be_said(
+        self, fakes: Path, controller: str, asked: dict[str, str], ending: str
+    ) -> None:
+        given = {"JENKINS_URL": controller, "JENKINS_AGENT_NAME": "a", "JENKINS_SECRET": "s"}
+        asked = {name: value.format(fakes.parent) for name, value in asked.items()}
+        work = asked.get("JENKINS_AGENT_WORKDIR", f"{fakes.parent}/agent")
+        done = self.run(fakes, **given, **asked)
+        assert done.stdout.splitlines()[0].endswith(f" -workDir {work}{ending}")
 
     def test_built_on_jenkins_own_image_that_one_connects(self, fakes: Path) -> None:
         program(fakes, "jenkins-agent", 'echo "theirs: $@"')
