@@ -39,6 +39,10 @@ from tests.integration.repositories import (
 pytestmark = pytest.mark.integration
 
 SOCKET = Path("/var/run/docker.sock")
+COMMITTED = (
+    "set -o pipefail; git init --quiet && git add --all"
+    " && git -c user.name=a -c user.email=a@example.com commit --quiet --message one"
+)
 
 
 @dataclass(frozen=True)
@@ -169,8 +173,7 @@ def test_a_job_builds_and_pushes_from_within(agent: Agent, machine: Machine) -> 
     agent's own, which it starts."""
     project = f"within-{agent.lock['key'][:12]}"
     said = agent.does(
-        "export KFP_CI_HOME=$HOME/state; git init --quiet && git add --all"
-        " && git -c user.name=a -c user.email=a@example.com commit --quiet --message one"
+        f"{COMMITTED} && export KFP_CI_HOME=$HOME/state"
         " && KFP_CI_ENVIRONMENT=dev python -m ci plan --quiet >&2"
         " && KFP_CI_ENVIRONMENT=dev python -m ci build --quiet --json | tr -d '\n'"
         " && echo && python -m ci build --plan --quiet --json | tr -d '\n'"
@@ -204,8 +207,8 @@ def test_a_remote_builder_stands_for_the_engine(agent: Agent, machine: Machine) 
     try:
         with engines.other_engine(directory) as engine, engines.bridge(engine.socket) as port:
             said = agent.does(
-                "scripts/bootstrap.sh && export KFP_CI_ENVIRONMENT=dev && git init --quiet"
-                " && python -m ci build --plan --quiet --json | tr -d '\n'",
+                f"scripts/bootstrap.sh && {COMMITTED} && KFP_CI_ENVIRONMENT=dev"
+                " python -m ci build --plan --quiet --json | tr -d '\n'",
                 {**tool, **small(machine, project)},
                 network="host",
                 builder=f"tcp://127.0.0.1:{port}",
