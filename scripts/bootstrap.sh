@@ -3,7 +3,7 @@
 # the Python environment. Idempotent; what is there is used and skipped.
 #
 #   scripts/bootstrap.sh            what the product needs
-#   scripts/bootstrap.sh --tests    and what only its tests need (skopeo, cosign, busybox, ssh)
+#   scripts/bootstrap.sh --tests    and what only its tests need (skopeo, cosign, busybox, ssh, groovy)
 #
 # As root on Debian 12 or later it installs what is missing. Elsewhere it says, in one
 # sentence, what to install.
@@ -290,5 +290,7 @@ if [ "$tests" = yes ]; then
     debian_tool cosign cosign
     debian_tool busybox busybox-static
     debian_tool ssh-agent openssh-client
+    # 60 MB, most of it the Java runtime that a machine without one gets with it.
+    debian_tool groovy groovy
 fi
 python_environment
