@@ -6,7 +6,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: help bootstrap bootstrap-tests run test test-unit test-integration test-e2e lint clean down
+.PHONY: help bootstrap bootstrap-tests run agent test test-unit test-integration test-e2e lint clean down
 
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,6 +19,9 @@ bootstrap-tests:
 
 run: bootstrap ## the main job: build, pin, compile, upload, train, deploy
 	@.venv/bin/python -m ci run --train --deploy
+
+agent: bootstrap ## the image of a Jenkins agent
+	@.venv/bin/python -m ci build --plan --config agent/ci.yaml
 
 .venv/bin/python:
 	@scripts/bootstrap.sh

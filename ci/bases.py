@@ -34,7 +34,7 @@ def list_(workspace: Workspace) -> dict[str, Listed]:
 
     Raises ConfigError for a damaged bases.lock, and what discovery raises.
     """
-    locked = bases.locked(workspace.repository)
+    locked = bases.locked(workspace.declared_in)
     used = users(workspace.components)
     found = bases.known(used, locked, workspace.home if workspace.embedded else None)
     listed: dict[str, Listed] = {}
@@ -69,13 +69,13 @@ def refresh(workspace: Workspace, named: Sequence[str] = ()) -> Refresh:
     Raises ConfigError for a name that is no base here, RegistryError or
     CredentialsError naming the base that cannot be looked up, WriteError.
     """
-    before = bases.locked(workspace.repository)
+    before = bases.locked(workspace.declared_in)
     lockable = bases.lockable(users(workspace.components))
     wanted = bases.chosen(named, lockable)
     with workspace.console.working(bases.FILE, f"asking for {counted(len(wanted), 'base image')}"):
         today = resolve(workspace.components, wanted)
     result = bases.refresh(before, today, keep={*before} if named else lockable)
-    bases.write(workspace.repository, result.locked)
+    bases.write(workspace.declared_in, result.locked)
     return result
 
 
@@ -91,7 +91,7 @@ def refresh_lines(result: Refresh) -> list[str]:
 
 def refresh_dry_run(workspace: Workspace, named: Sequence[str] = ()) -> list[str]:
     """What a refresh would ask and drop, a line each. Asks nobody."""
-    before = bases.locked(workspace.repository)
+    before = bases.locked(workspace.declared_in)
     lockable = bases.lockable(users(workspace.components))
     dropped = [] if named else sorted({*before} - {*lockable})
     return [

@@ -90,7 +90,7 @@ def explain(workspace: Workspace, name: str, lock: Path | None = None) -> Explan
     wanted = sorted({reference for one in lineage.values() for reference in one.bases})
     images = bases.known(
         wanted,
-        bases.locked(workspace.repository),
+        bases.locked(workspace.declared_in),
         workspace.home if workspace.embedded else None,
     )
     known = {reference: image.partition("@")[2] for reference, image in images.items()}

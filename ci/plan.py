@@ -75,7 +75,7 @@ def plan(
                 used_by[name].append(template.path)
         for line in remarks(components):
             workspace.console.event(line)
-        locked = bases.locked(workspace.repository)
+        locked = bases.locked(workspace.declared_in)
         pinned = _bases(workspace, locked)
         watched = {
             reference: digest

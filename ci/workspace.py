@@ -35,6 +35,7 @@ class Workspace:
     """One invocation's view of the world. Reading it changes nothing.
 
     repository: its root. build: where the stages' files go.
+    config_file: of another project in the repository; None for ci.yaml at its root.
     home:    state of this machine (embedded environment, caches).
     dry_run: nothing may be written, started or asked over the network.
     """
@@ -45,10 +46,18 @@ class Workspace:
     home: Path = field(default_factory=local.home_directory)
     dry_run: bool = False
     console: Console = field(default_factory=Console)
+    config_file: Path | None = None
 
     @cached_property
     def config(self) -> Config:
+        if self.config_file is not None:
+            return configuration.parse(self.config_file, Config)
         return configuration.load(self.repository)
+
+    @property
+    def declared_in(self) -> Path:
+        """The directory of ci.yaml, which bases.lock is beside."""
+        return self.repository if self.config_file is None else self.config_file.parent
 
     @cached_property
     def project(self) -> str:

@@ -11,6 +11,7 @@ set -euo pipefail
 
 repository=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$repository/.venv
+prepared=${KFP_CI_PREPARED:-/opt/kfp-ci} # what an agent's image brings
 logs=${KFP_CI_HOME:-$HOME/.local/share/kfp-ci}/logs
 tests=no
 
@@ -135,9 +136,38 @@ link_buildx() {
     done
 }
 
+# A BuildKit elsewhere, in the place of an engine or beside it: the one of BUILDKIT_HOST, as
+# agents in Kubernetes have it, or whichever buildx is set to already. Answers `running`,
+# another state of it, or nothing where there is none.
+remote_builder() {
+    local told
+    if [ -n "${BUILDKIT_HOST:-}" ]; then
+        told=$(docker buildx inspect kfp-ci 2>/dev/null || true)
+        if [[ $told != *" $BUILDKIT_HOST"$'\n'* ]]; then
+            docker buildx rm kfp-ci >/dev/null 2>&1 || true
+            docker buildx create --name kfp-ci --driver remote --use "$BUILDKIT_HOST" >/dev/null 2>&1 ||
+                fail "buildx takes no builder at BUILDKIT_HOST=$BUILDKIT_HOST. Write it as tcp://HOST:PORT or unix://PATH."
+        fi
+    fi
+    told=$(docker buildx inspect 2>/dev/null) || return 0
+    if [[ $told =~ Driver:[[:space:]]+remote[[:space:]] ]]; then
+        [[ $told =~ Status:[[:space:]]+([a-z]+) ]] || true
+        printf '%s' "${BASH_REMATCH[1]:-unknown}"
+    elif [[ $told =~ Driver:[[:space:]]+kubernetes[[:space:]] ]]; then
+        printf running # or its pods are, as soon as something is built
+    fi
+}
+
 engine() {
+    local remote
+    remote=$(remote_builder) || exit
+    [ -z "$remote" ] || [ "$remote" = running ] ||
+        fail "the remote builder that buildx is set to does not answer. Look at 'docker buildx ls'."
     if engine_answers; then
         say engine "found"
+    elif [ -n "$remote" ]; then
+        say engine "none; images are built on buildx' remote builder"
+        return
     else
         [ -z "${DOCKER_HOST:-}" ] ||
             fail "the Docker engine of DOCKER_HOST=$DOCKER_HOST does not answer. Start it, or unset DOCKER_HOST."
@@ -174,14 +204,52 @@ find_python() {
     return 1
 }
 
+# An agent's image (agent/Dockerfile) holds an environment of these very locks, without
+# what only tests use.
+prepared_fits() {
+    local lock
+    [ "$tests" = no ] || return 1
+    for lock in run.lock tools.lock; do
+        cmp -s "$prepared/$lock" "$repository/requirements/$lock" || return 1
+    done
+    "$prepared/venv/bin/python" -c '' 2>/dev/null
+}
+
+# An environment of this checkout's own on the packages of the agent's image, which is
+# not written to: what lies in here comes first, wherever Python is started.
+layer_on_prepared() {
+    local packages program
+    packages=$("$prepared/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    "$prepared/venv/bin/python" -m venv --clear --without-pip "$venv"
+    printf '%s\n%s\n' "$repository" "$packages" \
+        >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/kfp-ci.pth"
+    for program in "$prepared"/venv/bin/*; do
+        [ -e "$venv/bin/${program##*/}" ] || ln -s "$program" "$venv/bin/"
+    done
+}
+
 python_environment() {
-    local stamp=$venv/.bootstrap wanted python
+    local stamp=$venv/.bootstrap wanted python layered
     wanted=$(cat "$repository/requirements/dev.lock" "$repository/requirements/tools.lock" \
         "$repository/setup.cfg" "$repository/pyproject.toml" | sha256sum)
     if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         say python "found"
         return
     fi
+    if prepared_fits; then
+        # Of this image: a workspace outlives it.
+        wanted="$wanted on $(readlink -f "$prepared/venv/bin/python")"
+        if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+            layer_on_prepared
+            printf '%s\n' "$wanted" >"$stamp"
+        fi
+        say python "found in $prepared"
+        return
+    fi
+    # One that was layered on another image is no start for what is installed here.
+    for layered in "$venv"/lib/python3*/site-packages/kfp-ci.pth; do
+        [ ! -e "$layered" ] || rm -rf "$venv"
+    done
     if ! python=$(find_python); then
         on_debian_as_root || fail "no Python 3.10 or newer was found. Install one."
         apt_install python3 python3-venv

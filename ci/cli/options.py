@@ -67,7 +67,17 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
         default=".",
         help="The repository (default: here).",
     )
-    @click.option("--build-dir", type=click.Path(path_type=Path), help="Default: REPO/build.")
+    @click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        help="Another project of the repository: its ci.yaml (default: REPO/ci.yaml).",
+    )
+    @click.option(
+        "--build-dir",
+        type=click.Path(path_type=Path),
+        help="Default: REPO/build; with --config below it, called as that file's directory.",
+    )
     @click.option(
         "--env",
         "environment",
@@ -83,6 +93,7 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
     def command(
         *,
         repo: Path,
+        config_file: Path | None,
         build_dir: Path | None,
         environment: str,
         dry_run: bool,
@@ -94,7 +105,8 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
 
         workspace = Workspace(
             repository=repo.resolve(),
-            build=(build_dir or repo / "build").resolve(),
+            config_file=config_file and config_file.resolve(),
+            build=(build_dir or _build_directory(repo, config_file)).resolve(),
             environment_name=environment,
             dry_run=dry_run,
             console=log.console(),
@@ -102,6 +114,12 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
         function(workspace, as_json=as_json, **options)
 
     return command
+
+
+def _build_directory(repository: Path, config_file: Path | None) -> Path:
+    """Where a project's stages write unless they are told: two projects do not share it."""
+    build = repository / "build"
+    return build / config_file.resolve().parent.name if config_file else build
 
 
 class _Parameter(click.types.StringParamType):

@@ -106,7 +106,7 @@ class RemoteBuilder:
 def remote_builder(engine: OtherEngine, directory: Path) -> Iterator[RemoteBuilder]:
     """The engine's BuildKit as a builder of buildx' driver `remote`."""
     env = {"BUILDX_CONFIG": str(directory / "buildx"), "BUILDX_BUILDER": "remote"}
-    with _bridge(engine.socket) as port:
+    with bridge(engine.socket) as port:
         subprocess.run(
             ["docker", "buildx", "create", "--name", "remote", "--driver", "remote",
              f"tcp://127.0.0.1:{port}"],
@@ -118,7 +118,8 @@ def remote_builder(engine: OtherEngine, directory: Path) -> Iterator[RemoteBuild
 
 
 @contextlib.contextmanager
-def _bridge(engine: Path) -> Iterator[int]:
+def bridge(engine: Path) -> Iterator[int]:
+    """The port at which the BuildKit of the engine at this socket answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

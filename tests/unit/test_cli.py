@@ -73,6 +73,44 @@ def test_plan_as_json(project: Any) -> None:
     assert not (project.root / "build").exists()
 
 
+def test_another_project_of_the_repository_has_a_declaration_of_its_own(project: Any) -> None:
+    """Its name, its components, its bases and its build directory."""
+    digest = f"sha256:{'a' * 64}"
+    project.write(
+        "agent/ci.yaml",
+        """
+        project: other
+        ignore: ["/*/", "!/agent/"]
+        pipelines: {templates: agent/none}
+        components: {agent: {context: .}}
+    """,
+    )
+    project.write("agent/Dockerfile", "FROM debian:trixie-slim\n")
+    project.write("agent/Dockerfile.dockerignore", "**\n")
+    project.write("agent/bases.lock", f"debian:trixie-slim: {digest}\n")
+    project.write("bases.lock", f"debian:trixie-slim: sha256:{'b' * 64}\n")
+    root, own = str(project.root), str(project.root / "agent/ci.yaml")
+    home = {"KFP_CI_HOME": str(project.root / "home")}  # where no stand-in is recorded
+    plan = ci("plan", "--dry-run", "--json", "--repo", root, "--config", own, **home)
+    assert plan.returncode == 0, plan.stderr
+    planned = json.loads(plan.stdout)
+    (agent,) = planned["components"]
+    assert (planned["project"], agent["name"], agent["context"]) == ("other", "agent", ".")
+    assert not agent["provisional"]
+    assert agent["bases"]["debian:trixie-slim"].endswith(digest)
+    missing = ci("build", "--repo", root, "--config", own)
+    assert missing.returncode == errors.MissingInputError.exit_code
+    assert "/build/agent/plan.json" in missing.stderr
+    main = json.loads(ci("plan", "--dry-run", "--json", "--repo", root).stdout)
+    assert main["project"] == "ml"
+
+
+def test_a_declaration_that_is_not_there_is_told(project: Any) -> None:
+    done = ci("plan", "--dry-run", "--repo", str(project.root), "--config", "nowhere/ci.yaml")
+    assert done.returncode == errors.ConfigError.exit_code
+    assert "ci.yaml cannot be read" in done.stderr
+
+
 def test_a_dry_run_computes_the_same_from_anywhere(project: Any, tmp_path: Path) -> None:
     copy = shutil.copytree(project.root, tmp_path / "copy")
     one = ci("plan", "--dry-run", "--json", "--repo", str(project.root))
