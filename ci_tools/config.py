@@ -189,7 +189,8 @@ class Environment(Section):
 
     allow_incomplete_scan: go on (loudly) where no vulnerability database can
     be had.
-    releases: where releases are kept beside the registry: `s3://bucket/prefix`.
+    releases: where releases are kept beside the registry: `s3://bucket/prefix`. The
+    lock of promotions is there, too.
     signing: without it releases are not signed, and no environment takes them.
     """
 

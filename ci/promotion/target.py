@@ -17,9 +17,12 @@ from ci_tools.errors import ConfigError, ReleaseNotFoundError
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.promotion import lease
+from ci_tools.promotion.bucket_claims import BucketClaims
+from ci_tools.promotion.claims import RegistryClaims
 from ci_tools.promotion.journal import Journals
-from ci_tools.promotion.lease import Lease
+from ci_tools.promotion.lease import Claims, Lease
 from ci_tools.promotion.records import REPOSITORY, Records
+from ci_tools.promotion.s3_slot import S3Slot
 from ci_tools.release import bundle as bundles
 from ci_tools.release import store
 from ci_tools.release.bucket import Bucket
@@ -64,7 +67,15 @@ class Target:
 
     @cached_property
     def lease(self) -> Lease:
-        return Lease(self.registry, self.repository, self.name, self.directory, timing=lease.TIMING)
+        return Lease(self._claims(), self.name, self.directory, timing=lease.TIMING)
+
+    def _claims(self) -> Claims:
+        """In the bucket for releases where there is one: its lock is certain."""
+        bucket = self.workspace.environment.releases
+        if bucket is None:
+            return RegistryClaims(self.registry, self.repository, self.name, lease.TIMING)
+        slot = S3Slot(bucket, f"locks/{self.workspace.project}/{self.name}.json")
+        return BucketClaims(slot, str(slot), lease.TIMING)
 
     @cached_property
     def kubeflow(self) -> Kubeflow:

@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -717,6 +719,33 @@ def test_of_two_at_once_one_is_turned_away_and_one_that_waits_comes_after(
 
 
 # back, and what differs -----------------------------------------------------------------------
+
+
+def test_with_a_bucket_the_lock_is_there(
+    parts: Parts, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 is moto's here; `test_promotion_lock` has a server for it."""
+    import boto3
+    from moto import mock_aws
+
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    world.config["environments"]["prod"]["releases"] = "s3://bucket/x"
+    key, dead = "x/locks/ml/prod.json", {"who": "ann", "release": "r", "machine": "m", "at": 0.0}
+    with mock_aws():
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key=key, Body=json.dumps({"nonce": "1", **dead}))
+        with pytest.raises(PromotionUnderWayError, match="ann with r is promoting"):
+            world.promote(name(parts, "a"))
+        world.promote(name(parts, "a"), break_lock=True)
+        held = json.loads(s3.get_object(Bucket="bucket", Key=key)["Body"].read())
+    assert (held["who"], held["release"], held["over"]) == ("eve", name(parts, "a"), True)
+    claims = f"http://{parts.prod}/v2/{world.prefix}/ml/promotions-claims/tags/list"
+    with pytest.raises(urllib.error.HTTPError):  # nothing of it is in the registry
+        urllib.request.urlopen(claims)
 
 
 def test_a_roll_back_is_one_unit_and_asks_the_source_nothing(parts: Parts, world: World) -> None:
