@@ -144,7 +144,8 @@ class Branches(Section):
 class Ecr(Section):
     """How a repository is made in ECR; one that is there stays as it is.
 
-    Tags are always immutable, and images tagged `release-*` never expire.
+    Tags are always immutable, and images tagged `release-*` never expire, nor does what is
+    attached to an image before the image does.
     encryption: `AES256`, or the ARN of a KMS key.
     untagged_days: days after which an image that no tag names is deleted.
     expire_days: the same for the images of keys; without it they stay.
