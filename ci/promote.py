@@ -121,6 +121,7 @@ def undo(workspace: Workspace, request: Request) -> Promotion | None:
 def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -> Promotion:
     release = bundle.release
     _check_open(target.journals.read(), release.name, action)
+    _ = target.signer  # a key that is missing is told before anything is touched
     by = person()
     known = facts.gathered(target, bundle, action, by=by, approvals=request.approvals)
     judged = gate.judge(known, target.settings, action)

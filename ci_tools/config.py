@@ -192,7 +192,8 @@ class Environment(Section):
     be had.
     releases: where releases are kept beside the registry: `s3://bucket/prefix`. The
     lock of promotions is there, too.
-    signing: without it releases are not signed, and no environment takes them.
+    signing: without it releases are not signed, and no environment takes them; with it
+    only signed records of promotions to this environment are believed.
     """
 
     registry: Registry | None = None

@@ -24,9 +24,10 @@ from ci_tools.promotion.lease import Claims, Lease
 from ci_tools.promotion.records import REPOSITORY, Records
 from ci_tools.promotion.s3_slot import S3Slot
 from ci_tools.release import bundle as bundles
-from ci_tools.release import store
+from ci_tools.release import keys, signing, store
 from ci_tools.release.bucket import Bucket
 from ci_tools.release.bundle import Bundle
+from ci_tools.release.signing import Signer
 
 RELEASES = publishing.REPOSITORY
 
@@ -51,6 +52,31 @@ class Target:
                 f"Name public keys: environments.{self.name}.promotion.keys in ci.yaml",
             )
         return found
+
+    @property
+    def signs(self) -> bool:
+        """Whether records of the environment are signed, and unsigned ones not believed."""
+        return self.workspace.environment.signing is not None
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        """Who signs the environment's records; None where nobody does.
+
+        Raises ConfigError, also for a key that the environment itself would not believe;
+        CredentialsError and what making a signer raises.
+        """
+        settings = self.workspace.environment.signing
+        if settings is None:
+            return None
+        made = signing.signer(settings, self.workspace.repository)
+        allowed = keys.load_all(self.settings.keys, self.workspace.repository)
+        if made.key.id not in {key.id for key in allowed}:
+            raise ConfigError(
+                f"the key that signs records of '{self.name}' ({made.key.id[:12]}) is none that "
+                "it believes",
+                f"Name its public key: environments.{self.name}.promotion.keys in ci.yaml",
+            )
+        return made
 
     @cached_property
     def registry(self) -> Registry:

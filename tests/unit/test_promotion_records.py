@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,49 @@ def test_another_environment_s_record_is_not_ours(registry: Registry) -> None:
     moving.put(registry, "ml/promotions", "prod", TYPE, storage.encode(one))
     with pytest.raises(RegistryError, match="another environment"):
         Records(registry, "ml/promotions", "prod").head()
+
+
+def test_a_signature_is_there_before_the_tag_moves(registry: Registry, fake: FakeRegistry) -> None:
+    records = Records(registry, "ml/promotions", "prod")
+    signed: list[bytes] = []
+
+    def sign(content: bytes) -> bytes:
+        assert records.head() is None
+        signed.append(content)
+        return b"signed"
+
+    kept = records.put(record("a"), sign)
+    assert signed == [kept.content]
+    assert records.signature(kept) == b"signed"
+    head = records.head()
+    assert head == kept
+    assert records.signature(records.put(record("b"))) is None
+    (tag,) = [one for one in fake.tags if one.endswith(".dsse")]
+    assert re.fullmatch(r"release-prod__[0-9a-f]{16}\.dsse", tag)
+
+
+def test_where_signing_fails_there_is_no_record(registry: Registry) -> None:
+    records = Records(registry, "ml/promotions", "prod")
+
+    def sign(_: bytes) -> bytes:
+        raise RegistryError("the key is away", "Try again")
+
+    with pytest.raises(RegistryError, match="the key is away"):
+        records.put(record("a"), sign)
+    assert records.head() is None
+
+
+@pytest.mark.parametrize("environment", ["prod", "p" * 60, "prod/../x", "é" * 128])
+def test_the_tags_are_ones_that_a_registry_takes(
+    registry: Registry, fake: FakeRegistry, environment: str
+) -> None:
+    records = Records(registry, "ml/promotions", environment)
+    one = record("a")
+    one.environment = environment
+    kept = records.put(one, lambda _: b"signed")
+    assert records.signature(kept) == b"signed"
+    for tag in fake.tags:  # https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+        assert re.fullmatch(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", tag)
 
 
 # the journal ----------------------------------------------------------------------------------
