@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from ci import history, live, promote
 from ci.promotion import plan as planning
 from ci.promotion import promoted
+from ci.promotion.target import Target
 from ci_tools import documents as d
 from ci_tools import storage
 from ci_tools.errors import (
@@ -42,7 +43,7 @@ from ci_tools.errors import (
 from ci_tools.images import referrers
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
-from ci_tools.promotion import compare, signed
+from ci_tools.promotion import compare, lease, signed
 from ci_tools.promotion.records import Records
 from ci_tools.release import bundle as bundles
 from ci_tools.release import signing, store
@@ -317,9 +318,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
 @pytest.fixture
 def world(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     # What `promoting.fakes` replaces is put back.
-    from ci.promotion.target import Target
-    from ci_tools.promotion import lease
-
     monkeypatch.setattr(live, "judged", live.judged)
     monkeypatch.setattr(Target, "services", Target.__dict__["services"])
     monkeypatch.setattr(lease, "TIMING", lease.TIMING)
@@ -704,8 +702,11 @@ def test_of_two_at_once_one_is_turned_away_and_one_that_waits_comes_after(
         except CIError as error:
             outcomes.append(error.exit_code)
 
-    for wait in (0.0, 30.0):
+    for wait in (0.0, 60.0):
         outcomes.clear()
+        # The registry's tags can be replaced: who looked before the other pushed, and pushes
+        # later than after this while, has it taken away in the middle.
+        lease.TIMING = lease.Timing(settle=3.0, look=0.05)
         threads = [
             threading.Thread(target=attempt, args=(number, key, wait))
             for number, key in enumerate("bc")
@@ -721,6 +722,52 @@ def test_of_two_at_once_one_is_turned_away_and_one_that_waits_comes_after(
         assert found.runs in names
         assert {one.outcome for one in found.records} == {"done"}
     assert len(names) == 2
+
+
+def test_one_that_comes_later_waits_as_well(parts: Parts, world: World, tmp_path: Path) -> None:
+    """The other's journal is open by then, which is no reason to turn it away."""
+    world.promote(name(parts, "a"))
+    within, go, waiting = threading.Event(), threading.Event(), threading.Event()
+
+    def act(_: str) -> None:
+        if threading.current_thread().name == "first":
+            within.set()
+            go.wait(60)
+
+    promoting.fakes(world.folder, act)
+    outcomes: dict[str, Any] = {}
+
+    def attempt(key: str, wait: float) -> None:
+        space = promoting.workspace(tmp_path / key, world.written())
+        event = space.console.event
+
+        def told(text: str) -> None:
+            event(text)
+            if text.startswith("waiting for eve with release-"):
+                waiting.set()
+
+        space.console.event = told  # type: ignore[method-assign]
+        try:
+            asked = promote.Request(approvals=("ann",), wait=wait)
+            outcomes[key] = promote.promote(space, name(parts, key), asked).release
+        except CIError as error:
+            outcomes[key] = error
+            waiting.set()
+
+    first = threading.Thread(target=attempt, args=("b", 0.0), name="first")
+    first.start()
+    assert within.wait(60)
+    attempt("c", 0.0)
+    assert isinstance(outcomes.pop("c"), PromotionUnderWayError)
+    waiting.clear()
+    second = threading.Thread(target=attempt, args=("c", 60.0))
+    second.start()
+    assert waiting.wait(60)
+    go.set()
+    first.join()
+    second.join()
+    assert outcomes == {key: name(parts, key) for key in "bc"}
+    assert history.history(world.fresh()).runs == name(parts, "c")
 
 
 # back, and what differs -----------------------------------------------------------------------
