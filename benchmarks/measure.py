@@ -30,11 +30,12 @@ class Side:
 
 @dataclass
 class Table:
-    """A benchmark's outcome, as Markdown. rows: what, ours, peer, ratio, goal, verdict."""
+    """A benchmark's outcome, as Markdown. rows: as `head` has them."""
 
     title: str
     rows: list[tuple[str, ...]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    head: tuple[str, ...] = ("what", "ours", "peer", "ratio", "goal", "verdict")
 
     def compare(
         self, what: str, ours: Sequence[float], peer: Sequence[float], goal: Goal | None = None
@@ -50,9 +51,8 @@ class Table:
         self.rows.append((what, ours, peer, ratio, *told))
 
     def __str__(self) -> str:
-        head = ("what", "ours", "peer", "ratio", "goal", "verdict")
-        rows = [head, *self.rows]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        rows = [self.head, *self.rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(self.head))]
         lines = [
             "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             + " |"

@@ -14,11 +14,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from ci import logs, reports, schedule, verdicts
 from ci import plan as planning
 from ci import publish as publishing
-from ci import reports, schedule, verdicts
 from ci import session as sessions
 from ci.console import counted
+from ci.forcing import Force
 from ci.image import ImageWork
 from ci.schedule import Name, Task
 from ci.session import Session
@@ -52,8 +53,9 @@ def build(
     shard:     only the components that the plan gives to shard i of N.
 
     Reads plan.json; writes images.lock.json (of a shard: images.lock.i-of-N.json),
-    and for each image a log, Trivy's report, an SBOM and a JUnit suite. The lock
-    is written whatever fails; that of a clean commit without failures is published.
+    and for each image a log, Trivy's report, an SBOM and a JUnit suite; logs/failed/
+    has the logs of images that failed. The lock is written whatever fails; that of a
+    clean commit without failures is published.
 
     Returns the lock; `raise_failures` tells what its failures mean.
     Raises MissingInputError when the repository changed since the plan, or the
@@ -75,6 +77,7 @@ def build(
     session.quarantine = quarantine
     session.keys = {component.name: component.key for component in plan.components}
     session.bases = _bases(plan)
+    session.forced = _forced(plan)
     planned = {component.name: component for component in shards.members(plan, shard)}
     session.parents = {
         one.name: f"{session.registry.host}/{one.repository}@{one.digest}"
@@ -85,6 +88,7 @@ def build(
         # Asked here, so that verdicts expire though nothing needs building.
         workspace.console.warn(session.trivy.databases.vulnerabilities.problem)
     work = {name: ImageWork(session, component) for name, component in planned.items()}
+    _without_parent(plan, planned, work)
     unknown = sum(verdicts.kept(session, one) is None for one in planned.values())
     session.trivy.expect(unknown)
     if unknown:
@@ -117,13 +121,26 @@ def build(
     return lock
 
 
-def dry_run(workspace: Workspace, shard: tuple[int, int] | None = None) -> list[str]:
+def first(workspace: Workspace) -> tuple[int, int] | None:
+    """The shard that is built before the others, None where plan.json has none."""
+    plan = workspace.read(planning.FILE, Plan, made_by="plan --shards N")
+    if any(component.shard == shards.FIRST for component in plan.components):
+        return shards.FIRST, plan.shards
+    return None
+
+
+def dry_run(
+    workspace: Workspace,
+    shard: tuple[int, int] | None = None,
+    force: Force | None = None,
+) -> list[str]:
     """What `build` would do, a line each. Asks nobody.
 
     shard: as plan.json divides, for that depends on what the registry had.
+    force: as `plan` takes it.
     """
     if shard is None:
-        plan = planning.plan(workspace)
+        plan = planning.plan(workspace, force=force)
     else:
         plan = workspace.read(planning.FILE, Plan, made_by=f"plan --shards {shard[1]}")
     return [_would(workspace, component) for component in shards.members(plan, shard)]
@@ -138,6 +155,7 @@ def _would(workspace: Workspace, component: PlannedComponent) -> str:
         + (", test it" if tests else "")
         + f", scan it and push {component.repository}:{component.key}"
         + (" (provisional)" if component.provisional else "")
+        + (" (forced)" if component.forced else "")
         + ", unless the registry has it"
     )
 
@@ -244,9 +262,31 @@ def _finished(
         plan=planning.plan_id(plan),
     )
     workspace.write(shards.file_of(shard, FILE), lock)
-    report = workspace.build / shards.file_of(shard, JUNIT.as_posix())
+    report = workspace.build / shards.report_of(shard, JUNIT.as_posix())
     junit.write(report, [outcome.suite for outcome in outcomes.values()])
+    logs.keep_failed(workspace.build, work, lock)
     return lock
+
+
+def _without_parent(
+    plan: Plan, planned: Mapping[str, PlannedComponent], work: Mapping[str, ImageWork]
+) -> None:
+    """What stands on an image of another shard that is not there does not begin.
+
+    Raises MissingInputError when none is, for then no agent has built them.
+    """
+    first = {one.name: one.digest for one in plan.components if one.shard == shards.FIRST}
+    if not first or first.keys() <= planned.keys():
+        return
+    if not any(first.values()):
+        raise MissingInputError(
+            f"{', '.join(first)}: not in the registry, though the shards build on it",
+            "Run 'python -m ci build --first' before the shards",
+        )
+    for name, one in planned.items():
+        lost = sorted(parent for parent in one.parents if first.get(parent, "") is None)
+        if lost:
+            work[name].blocked(lost)
 
 
 def _check_unchanged(workspace: Workspace, plan: Plan) -> None:
@@ -254,7 +294,9 @@ def _check_unchanged(workspace: Workspace, plan: Plan) -> None:
 
     Raises MissingInputError.
     """
-    computed = keys.compute(workspace.repository, workspace.components, _bases(plan))
+    computed = keys.compute(
+        workspace.repository, workspace.components, _bases(plan), forced=_forced(plan)
+    )
     now = {name: key for name, (key, _) in computed.items()}
     planned = {component.name: component.key for component in plan.components}
     changed = sorted(name for name in {*now, *planned} if now.get(name) != planned.get(name))
@@ -273,3 +315,8 @@ def _bases(plan: Plan) -> dict[str, str]:
         for reference, image in component.bases.items()
         if image
     }
+
+
+def _forced(plan: Plan) -> dict[str, str]:
+    """Component -> what forces it to be built again."""
+    return {component.name: component.forced for component in plan.components if component.forced}

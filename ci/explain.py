@@ -121,6 +121,7 @@ def against(workspace: Workspace, plan: Plan, lock: Path) -> Against:
         known | assumed,
         earlier,
         None if assumed else planned,  # an assumption gives other keys
+        {one.name: one.forced for one in plan.components},
     )
     states = {one.name: one.state for one in plan.components}
     differences = [comparison.of(name) for name in sorted(planned)]
@@ -184,13 +185,18 @@ class _Comparison:
         digests: Mapping[str, str],
         lock: Lock,
         computed: Mapping[str, str] | None = None,
+        forced: Mapping[str, str] | None = None,
     ) -> None:
         self._repository = repository
         self._components = components
         self._digests = digests
         self._lock = lock
+        self._forced = forced or {}
         self._keys = computed or {
-            name: key for name, (key, _) in keys.compute(repository, components, digests).items()
+            name: key
+            for name, (key, _) in keys.compute(
+                repository, components, digests, forced=self._forced
+            ).items()
         }
 
     def of(self, name: str) -> Difference:
@@ -206,7 +212,8 @@ class _Comparison:
             result.note = "the lock does not say what the key was made of"
             return result
         component = self._components[name]
-        made_of = keys.ingredients(self._repository, component, self._keys, self._digests)
+        forced = self._forced.get(name, "")
+        made_of = keys.ingredients(self._repository, component, self._keys, self._digests, forced)
         result.changes = changes.between(
             earlier.ingredients,
             changes.recorded(made_of),

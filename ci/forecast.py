@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ci.console import counted
-from ci_tools.components import shards
+from ci_tools.components import scaling, shards
 from ci_tools.documents import Plan, PlannedComponent
 
 
@@ -15,7 +15,7 @@ def summary(plan: Plan, jobs: int) -> str:
     missing = [component for component in plan.components if component.state != "built"]
     if not missing:
         return "nothing needs building"
-    assigned = {component.name: component.shard or 1 for component in plan.components}
+    assigned = shards.assigned(plan)
     seconds = shards.slowest(plan.components, assigned, jobs)
     divided = f" in {counted(plan.shards, 'shard')}" if plan.shards > 1 else ""
     return f"{_work(missing, seconds)}{divided}{_together(missing, jobs)}"
@@ -26,21 +26,43 @@ def shard_lines(plan: Plan, jobs: int) -> list[str]:
     if all(component.shard is None for component in plan.components):
         return []
     told: list[str] = []
-    for number in range(1, plan.shards + 1):
-        mine = [component for component in plan.components if component.shard == number]
+    parts = shards.apart(plan.components, shards.assigned(plan))
+    for number in range(0 if shards.FIRST in parts else 1, plan.shards + 1):
+        mine = parts.get(number, [])
         missing = [component for component in mine if component.state != "built"]
-        parts = []
+        said = []
         if missing:
             seconds = shards.wall(mine, jobs)
-            parts.append(_work(missing, seconds) + _together(missing, jobs))
+            said.append(_work(missing, seconds) + _together(missing, jobs))
         if len(mine) > len(missing):
-            parts.append(f"{len(mine) - len(missing)} already built")
-        line = f"shard {number}/{plan.shards}: {', '.join(parts) or 'empty'}"
+            said.append(f"{len(mine) - len(missing)} already built")
+        name = f"shard {number}/{plan.shards}" + (", first" if number == shards.FIRST else "")
+        line = f"{name}: {', '.join(said) or 'empty'}"
         told.append(f"{line}: {', '.join(one.name for one in missing)}" if missing else line)
-    idle = plan.shards - len({component.shard for component in plan.components})
+    idle = plan.shards - len(parts.keys() - {shards.FIRST})
     if idle:
         told.append(f"{counted(idle, 'shard')} too many: --shards {plan.shards - idle} would do")
     return told
+
+
+def division(plan: Plan, jobs: int, costs: scaling.Costs) -> list[str]:
+    """`3 shards: 3 min 30 s expected on 3 agents, 9 min 20 s on one; critical path 3 min`;
+    nothing of a plan that is not divided, or without work."""
+    missing = [component for component in plan.components if component.state != "built"]
+    if not missing or any(component.shard is None for component in plan.components):
+        return []
+    assigned = shards.assigned(plan)
+    agents = len(shards.needed(plan)) or 1
+    expected = scaling.expected(plan.components, assigned, agents=agents, jobs=jobs, costs=costs)
+    bound = scaling.floor(plan.components, agents=1, jobs=jobs)
+    unsure = any(component.state == "unknown" for component in missing)
+    about = f"{'at most ' if unsure else ''}{spoken(expected)} expected"
+    told = f"{counted(plan.shards, 'shard')}: {about}"
+    if agents > 1:
+        told += f" on {agents} agents, {spoken(bound.seconds)} on one"
+    else:
+        told += f" on one agent, and another is ready after {spoken(costs.agent)}"
+    return [f"{told}; critical path {spoken(bound.chain)}"]
 
 
 def spoken(seconds: float) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Literal, TypeVar
 
 from ci import findings, verdicts
+from ci.cases import Cases
 from ci.request import request_for
 from ci.session import Session
 from ci_tools import process
@@ -43,7 +44,8 @@ class ImageWork:
         self._planned = planned
         self._component = session.workspace.components[planned.name]
         self._log = session.workspace.build / "logs" / f"{planned.name}.log"
-        self._suite = junit.Suite(planned.name)
+        self._tested = self._component.test is not None or planned.test_target is not None
+        self._cases = Cases(planned.name, tested=self._tested)
         self._step: Step = "parent"
         self._made: Made | None = None
         self._scanned: verdicts.Scanned | None = None
@@ -130,7 +132,7 @@ class ImageWork:
         if kept is not None:
             self._step = "scan"
             verdicts.refuse(self._workspace, self._planned.name, kept.verdict)
-            self._suite.passed("build", 0.0)
+            self._cases.passed("scan", 0.0)
             kept.built = False
             kept.seconds = 0.0
             self._done(kept)
@@ -227,7 +229,6 @@ class ImageWork:
         self._session.behind(
             findings.publish, self._session.registry, planned.repository, scanned, digests
         )
-        tested = self._component.test is not None or planned.test_target is not None
         return LockedImage(
             repository=f"{self._session.registry.host}/{planned.repository}",
             digest=digest,
@@ -237,7 +238,7 @@ class ImageWork:
             verdict=scanned.verdict,
             parents=planned.parents,
             bases=planned.bases,
-            tests="passed" if tested else "none",
+            tests="passed" if self._tested else "none",
             built=built,
             seconds=round(sum(self._timings.values()), 3),
             timings=self._build_timings(),
@@ -256,7 +257,7 @@ class ImageWork:
     def _done(self, image: LockedImage) -> None:
         if image.ingredients is None:
             image.ingredients = self._ingredients
-        self.outcome = Outcome(image, self._suite)
+        self.outcome = Outcome(image, self._cases.suite())
         self._workspace.console.event(f"{self._planned.name}: {_told(image)}")
         self._workspace.console.finished(self._planned.name, True)
 
@@ -270,8 +271,8 @@ class ImageWork:
             log=str(log or ""),
             seconds=round(sum(self._timings.values()), 3),
         )
-        self._suite.failed(self._step, str(error))
-        self.outcome = Outcome(image, self._suite)
+        self._cases.failed(self._step, str(error))
+        self.outcome = Outcome(image, self._cases.suite())
         self._workspace.console.error(str(error))
         self._workspace.console.finished(self._planned.name, False)
 
@@ -330,11 +331,13 @@ class ImageWork:
         finally:
             spent = time.monotonic() - started
             self._timings[step] = self._timings.get(step, 0.0) + spent
-        self._suite.passed(step, spent)
+        self._cases.passed(step, spent)
 
 
 def _told(image: LockedImage) -> str:
     what = "built" if image.built else "already built"
+    if image.ingredients is not None and image.ingredients.forced:
+        what += f" (forced by {image.ingredients.forced})"
     return (
         f"{what}, {image.digest[:19]}, {image.size / 1e6:.1f} MB, "
         f"scan {image.verdict.status}, {image.seconds:.1f} s"

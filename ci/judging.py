@@ -51,6 +51,19 @@ def judge(run: Run, expect: Expect, baseline: Baseline | None, why: str = "") ->
     return checks
 
 
+def left_out(expect: Expect, why: str) -> list[Check]:
+    """The checks that `judge` would have made of a run that did not succeed, each with
+    why it was not: a report has the same names whatever became of the run."""
+    names: list[str] = []
+    for name, bound in expect.metrics.items():
+        names += [f"metrics.{name}", *([f"metrics.{name}.main"] if bound.main is not None else [])]
+    names += [f"outputs.{name}" for name in expect.outputs]
+    if expect.duration is not None:
+        names += ["duration"] if expect.duration.max is not None else []
+        names += ["duration.main"] if expect.duration.main is not None else []
+    return [Check(name, note=why) for name in names]
+
+
 def compares(expect: Expect) -> bool:
     """Whether anything is compared with main's last run."""
     every = [bound.main for bound in expect.metrics.values()]

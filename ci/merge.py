@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ci import build, reports
+from ci import build, cases, reports
 from ci import plan as planning
 from ci import publish as publishing
 from ci.build import raise_failures
@@ -45,14 +45,14 @@ def merge(workspace: Workspace, paths: Sequence[Path] = ()) -> Lock:
             f"Merge with --env {plan.environment}",
         )
     if not paths:
-        every = ((number, plan.shards) for number in range(1, plan.shards + 1))
+        every = ((number, plan.shards) for number in range(shards.FIRST, plan.shards + 1))
         named = (workspace.build / shards.file_of(shard, build.FILE) for shard in every)
         paths = [path for path in named if path.exists()]
     locks = {path: storage.read(path, Lock, made_by="build --shard I/N") for path in paths}
     lock = joined(plan, {workspace.shown(path): lock for path, lock in locks.items()})
     workspace.write(build.FILE, lock)
     if not workspace.dry_run:
-        _join_reports(workspace, locks, lock)
+        _join_reports(workspace, plan, locks, lock)
         reports.join(workspace, locks)
         publishing.publish(workspace, lock)
     return lock
@@ -75,8 +75,8 @@ def joined(plan: Plan, locks: Mapping[str, Lock]) -> Lock:
     has (unless its shard failed, which may have ended it early); MergeError for
     locks that contradict each other or their plan.
     """
-    wanted = {component.shard or 0 for component in plan.components}
-    if 0 in wanted:
+    wanted = {component.shard for component in plan.components if component.shard is not None}
+    if any(component.shard is None for component in plan.components):
         raise MissingInputError(
             f"{planning.FILE} is not divided into shards",
             "Merge beside the plan of 'python -m ci plan --shards N' that the shards were given",
@@ -141,7 +141,7 @@ def _shard(plan: Plan, name: str, lock: Lock) -> int:
         f"for environment '{lock.environment}'": lock.environment != plan.environment,
         f"at commit {lock.source.commit}": lock.source.commit != plan.source.commit,
         f"of shard {lock.shard}, not of {plan.shards} shards": (
-            count != plan.shards or not 1 <= number <= count
+            count != plan.shards or not shards.FIRST <= number <= count
         ),
         "with other keys": lock.plan != planning.plan_id(plan),
     }
@@ -220,22 +220,26 @@ def _orphans(plan: Plan, claims: Mapping[str, LockedImage | FailedImage]) -> dic
     return orphans
 
 
-def _join_reports(workspace: Workspace, locks: Mapping[Path, Lock], lock: Lock) -> None:
+def _join_reports(workspace: Workspace, plan: Plan, locks: Mapping[Path, Lock], lock: Lock) -> None:
     """One JUnit file of those of the shards, where they are."""
     sources: list[Path] = []
     for path, one in locks.items():
         number, _, count = one.shard.partition("/")
-        name = shards.file_of((int(number), int(count)), build.JUNIT.as_posix())
+        name = shards.report_of((int(number), int(count)), build.JUNIT.as_posix())
         if (path.parent / name).exists():
             sources.append(path.parent / name)
         else:
             workspace.console.event(f"{name} is not there: the report lacks shard {one.shard}")
+    own = {component for one in locks.values() for component in one.failed}
     instead: list[junit.Suite] = []
-    for component, failure in lock.failed.items():
-        if failure.step == "parent":  # its shard may have reported a success
-            suite = junit.Suite(component)
-            suite.failed(failure.step, f"{failure.message}. {failure.todo}.")
-            instead.append(suite)
+    for planned in plan.components:
+        failure = lock.failed.get(planned.name)
+        if failure is None or planned.name in own:
+            continue
+        here = workspace.components.get(planned.name)  # its shard reported a success
+        tested = planned.test_target is not None or (here is not None and here.test is not None)
+        told = f"{failure.message}. {failure.todo}."
+        instead.append(cases.orphan(planned.name, told, tested=tested))
     junit.join(workspace.build / build.JUNIT, sources, instead)
 
 

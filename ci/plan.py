@@ -12,12 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from ci import forecast, lint
+from ci import dividing, forecast, lint
 from ci.bases import behind, resolve, users
 from ci.console import counted
+from ci.dividing import Division
+from ci.forcing import Force, forced
 from ci.workspace import Workspace
 from ci_tools import durations, local, storage
-from ci_tools.components import discovery, keys, shards, templates
+from ci_tools.components import discovery, keys, scaling, shards, templates
 from ci_tools.components.discovery import Component
 from ci_tools.components.hashing import Hashing
 from ci_tools.components.templates import Template
@@ -25,18 +27,11 @@ from ci_tools.documents import Lock, Plan, PlannedComponent
 from ci_tools.errors import MissingInputError
 from ci_tools.images import bases
 from ci_tools.images.registry import Registry
+from ci_tools.printable import printable
 
 FILE = "plan.json"
 LOCK = "images.lock.json"  # of ci.build, which imports this module
 REFRESH = "'python -m ci bases refresh'"
-
-
-class Division(msgspec.Struct, frozen=True):
-    """Into how many shards: exactly `shards`, or with None the fewest up to
-    `most` that take hardly longer than `most` would."""
-
-    shards: int | None
-    most: int = 8
 
 
 def plan(
@@ -46,6 +41,7 @@ def plan(
     division: Division | None = None,
     timings: Sequence[Path] = (),
     jobs: int | None = None,
+    force: Force | None = None,
 ) -> Plan:
     """Find the components, compute their keys, and ask the registry which it has.
 
@@ -57,6 +53,7 @@ def plan(
     division: give every component a shard; None builds the plan on one agent.
     timings: locks whose builds tell what to expect, the most trusted first.
     jobs: images at once on an agent, as `build` will be told.
+    force: what is built again though the registry has it; see `ci.forcing`.
 
     Writes plan.json, and first what hadolint says of the Dockerfiles. Raises what
     discovery, keys, templates, bases, `lint` and the registry raise, and
@@ -70,6 +67,7 @@ def plan(
     with Hashing(paths) as begun, ThreadPoolExecutor(max_workers=3) as pool:
         pool.submit(lambda: workspace.source)
         components = workspace.components
+        forces = forced(force, components)
         linting = pool.submit(lint.lint, workspace)
         used_by: dict[str, list[str]] = {name: [] for name in components}
         for template in find_templates(workspace):
@@ -86,7 +84,7 @@ def plan(
         }
         asked = drift and not workspace.dry_run
         observed = pool.submit(bases.observe, watched, workspace.home) if asked else None
-        planned = _planned(workspace, used_by, pinned, begun)
+        planned = _planned(workspace, used_by, pinned, begun, forces)
     for line in drift_lines(workspace, observed.result()) if observed else ():
         workspace.console.event(line)
     lint.tell(workspace, linting.result())
@@ -98,6 +96,7 @@ def _planned(
     used_by: Mapping[str, list[str]],
     pinned: Mapping[str, str],
     begun: Hashing,
+    forces: Mapping[str, str],
 ) -> list[PlannedComponent]:
     components = workspace.components
     computed = keys.compute(
@@ -105,6 +104,7 @@ def _planned(
         components,
         {reference: image.partition("@")[2] for reference, image in pinned.items()},
         begun,
+        forces,
     )
     planned = [
         PlannedComponent(
@@ -113,6 +113,7 @@ def _planned(
             context=component.context,
             key=computed[name][0],
             provisional=computed[name][1],
+            forced=forces.get(name, ""),
             parents=sorted(set(component.parents.values())),
             bases={reference: pinned.get(reference) for reference in component.bases},
             templates=used_by[name],
@@ -148,10 +149,13 @@ def _finished(
     last: dict[str, float] = {}
     with suppress(MissingInputError):  # none, or of another version: an estimate less
         last = durations.of_lock(workspace.read(LOCK, Lock, made_by="build"))
-    seconds = durations.expected(
-        [component.name for component in planned],
-        [*known, last, durations.stored(workspace.home, workspace.project)],
-    )
+    sources = [*known, last, durations.stored(workspace.home, workspace.project)]
+    unknown = {one.name for one in planned if one.state == "missing"}.difference(*sources)
+    if unknown and division is not None and not workspace.dry_run:
+        from ci import earlier  # only an agent that remembers nothing needs it
+
+        sources.append(earlier.took(workspace))
+    seconds = durations.expected([component.name for component in planned], sources)
     for component in planned:
         built = component.state == "built"
         component.expected = 0.0 if built else round(seconds[component.name], 3)
@@ -163,8 +167,9 @@ def _finished(
     )
     if division is not None:
         at_once = jobs_at_once(workspace, jobs)
-        result.shards = division.shards or shards.fewest(planned, division.most, at_once)
-        assigned = shards.assign(planned, result.shards, at_once)
+        divided = dividing.divided(workspace, planned, division, at_once)
+        result.shards = divided.agents
+        assigned = shards.assign(planned, divided.agents, at_once, divided.first)
         for component in planned:
             component.shard = assigned[component.name]
     workspace.write(FILE, result)
@@ -222,16 +227,22 @@ def remarks(components: Mapping[str, Component]) -> list[str]:
     return said
 
 
-def lines(result: Plan, jobs: int) -> list[str]:
+def lines(result: Plan, jobs: int, costs: scaling.Costs) -> list[str]:
     """The plan for people: a line a component, a line a shard, and how long it takes."""
     width = max((len(component.name) for component in result.components), default=0)
     listed = [
         f"{component.name:<{width}}  {component.key[:12]}{'~' if component.provisional else ' '}  "
         f"{component.state:<7}  {component.dockerfile}"
         + (f"  (from {', '.join(component.parents)})" if component.parents else "")
+        + (f"  forced by {printable(component.forced)}" if component.forced else "")
         for component in result.components
     ]
-    return [*listed, *forecast.shard_lines(result, jobs), forecast.summary(result, jobs)]
+    return [
+        *listed,
+        *forecast.shard_lines(result, jobs),
+        *forecast.division(result, jobs, costs),
+        forecast.summary(result, jobs),
+    ]
 
 
 def drift_lines(workspace: Workspace, observed: bases.Observed) -> list[str]:

@@ -175,7 +175,7 @@ def _carried_out(
     stands = target.records.head()
     if stands is None or stands.record.id != journal.id:
         raise AssertionError("the record step puts the record")
-    return stands.record
+    return target.tell(stands.record)
 
 
 def _begun(

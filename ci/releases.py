@@ -10,6 +10,7 @@ import msgspec
 
 from ci import publishing
 from ci.workspace import Workspace
+from ci_tools import git
 from ci_tools.documents import Release
 from ci_tools.documents.base import Document
 from ci_tools.errors import ConfigError, ReleaseNotFoundError, ReleaseSignatureError
@@ -83,14 +84,28 @@ def list_lines(listing: Listing) -> list[str]:
 
 
 def find(workspace: Workspace, what: str) -> Bundle:
-    """A release by its name or commit (both may be abbreviated), its digest, or the path
-    of its bundle; in the environment's registry, else in its bucket.
+    """A release by its name or commit (both may be abbreviated), its digest, the path of
+    its bundle, or whatever means its commit to git (HEAD, a tag, a branch); in the
+    environment's registry, else in its bucket.
 
     Raises ReleaseNotFoundError, ReleaseSignatureError, RegistryError, CredentialsError.
     """
     path = Path(what)
-    if path.exists():
-        return bundles.read(path)
+    return bundles.read(path) if path.exists() else published(workspace, what)
+
+
+def published(workspace: Workspace, what: str) -> Bundle:
+    """As `find`, but never a path."""
+    try:
+        return _published(workspace, what)
+    except ReleaseNotFoundError:
+        commit = git.commit_of(workspace.repository, what)
+        if commit is None or commit == what:
+            raise
+        return _published(workspace, commit)
+
+
+def _published(workspace: Workspace, what: str) -> Bundle:
     registry, repository = _registry(workspace)
     try:
         return store.find(registry, repository, what)

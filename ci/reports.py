@@ -21,12 +21,14 @@ from ci_tools.documents import SCHEMA, Finding, Lock, ScannedImage, ScanReport
 from ci_tools.errors import CIError, MissingInputError
 from ci_tools.images import moving
 from ci_tools.images.registry import Registry
+from ci_tools.report import junit, scan_junit
 from ci_tools.scanner import gate, layers
 
 _HOME = "reports/scans"  # below the project's; no component's path has so many parts
 KIND = "application/vnd.kfp-ci.scan-report.v1+json"
 FOLDER = Path("reports")
 FILE = FOLDER / "scan.json"
+JUNIT = FOLDER / "scan.xml"
 
 
 def prepare() -> None:
@@ -66,7 +68,10 @@ def write(
         dockerfiles=lint.remarks(workspace),
     )
     if shard is not None:
-        storage.write(workspace.build / shards.file_of(shard, FILE.as_posix()), report)
+        storage.write(workspace.build / shards.report_of(shard, FILE.as_posix()), report)
+        # For Jenkins to show though another shard fails and nothing is merged.
+        tests = workspace.build / shards.report_of(shard, JUNIT.as_posix())
+        junit.write(tests, scan_junit.suites(report))
         return
     _finish(workspace, session.registry, report, before)
 
@@ -77,7 +82,7 @@ def join(workspace: Workspace, sources: Mapping[Path, Lock]) -> None:
     for path, part in sources.items():
         number, count = part.shard.split("/")
         shard = (int(number), int(count))
-        found = read(path.parent / shards.file_of(shard, FILE.as_posix()))
+        found = read(path.parent / shards.report_of(shard, FILE.as_posix()))
         if found is not None:
             parts.append(found)
     if parts:

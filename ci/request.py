@@ -49,7 +49,8 @@ def request_for(
         offered=workspace.secrets.offered(),
         env=env,
         epoch=workspace.epoch,
-        cache_from=reads,
+        cached=not planned.forced,
+        cache_from=reads if not planned.forced else [],
         cache_to=writes if exports_cache else None,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ci import build, compile, deploy, forecast, pin, plan, release, train, upload
 from ci.console import counted
+from ci.forcing import Force
 from ci.summary import Summary
 from ci.workspace import Workspace
 
@@ -21,18 +22,20 @@ def run(
     again: bool = False,
     on_interrupt: train.OnInterrupt = "cancel",
     deployment: bool = False,
+    force: Force | None = None,
 ) -> Summary:
     """All stages. A stage that fails ends the run; what the earlier ones made stays.
 
     fail_fast:  the first image that fails ends the build.
     training:   also run the training tests: `pipelines`, or all; see `train.train`.
     deployment: also deploy the servables.
+    force:      what is built again though the registry has it; see `ci.forcing`.
 
     Raises what the stages raise.
     """
     console = workspace.console
     console.stage("plan")
-    planned = plan.plan(workspace, jobs=jobs)
+    planned = plan.plan(workspace, jobs=jobs, force=force)
     missing = [component.name for component in planned.components if component.state == "missing"]
     console.event(
         f"{counted(len(planned.components), 'component')}, "
@@ -75,9 +78,12 @@ def dry_run(
     parameters: Mapping[str, object],
     again: bool,
     deployment: bool,
+    force: Force | None = None,
 ) -> list[str]:
     """What `run` would do, a line each. Asks nobody, writes nothing."""
-    told = build.dry_run(workspace) + pin.dry_run(workspace) + upload.dry_run(workspace)
+    told = (
+        build.dry_run(workspace, force=force) + pin.dry_run(workspace) + upload.dry_run(workspace)
+    )
     if training:
         told += train.dry_run(workspace, pipelines, parameters, again=again)
     if deployment:

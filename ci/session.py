@@ -43,6 +43,7 @@ class Session:
     """builder: None while nobody needs one.
 
     keys, bases: component -> key, and external reference -> digest.
+    forced:      component -> what forces it to be built again, as the plan says.
     parents:     component -> image by digest, of those that other shards hold.
     env:         variables by which docker finds the registry's credentials.
     aside:       for what nobody waits for until the lock.
@@ -60,6 +61,7 @@ class Session:
     previous: Lock | None
     keys: Mapping[str, str] = field(default_factory=dict)
     bases: Mapping[str, str] = field(default_factory=dict)
+    forced: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
     builder: Builder | None = None
     env: Mapping[str, str] = field(default_factory=dict)
@@ -88,7 +90,9 @@ class Session:
         """
         workspace = self.workspace
         component = workspace.components[name]
-        made_of = keys.ingredients(workspace.repository, component, self.keys, self.bases)
+        made_of = keys.ingredients(
+            workspace.repository, component, self.keys, self.bases, self.forced.get(name, "")
+        )
         if keys.key_of(made_of) != self.keys[name]:
             raise BuildError(
                 f"the files of component '{name}' were changed while it was built",

@@ -23,7 +23,7 @@ from ci_tools.report import junit
 
 
 class Tested(NamedTuple):
-    """A test's last run, and every check of it; none of a run that did not succeed."""
+    """A test's last run, and every check of it; only noted of a run that did not succeed."""
 
     run: Run
     checks: list[Check]
@@ -75,7 +75,9 @@ class Testing:
         except InterruptedRunError:
             raise
         except CIError as error:
-            tested = Tested(_error(declared, upload, parameters, error), [])
+            run = _error(declared, upload, parameters, error)
+            why = "nobody knows how the run ended"
+            tested = Tested(run, judging.left_out(declared.test.expect, why))
         self._tell(tested.run)
         return tested
 
@@ -149,7 +151,8 @@ class Testing:
         """The run, with what it was judged by written into it."""
         if run.state != "SUCCEEDED":
             judging.leave_out_non_finite(run)
-            return Tested(run, [])
+            why = f"the run ended {run.state}"
+            return Tested(run, judging.left_out(declared.test.expect, why))
         _measure(run)
         expect, why = declared.test.expect, ""
         run.baseline = None

@@ -240,6 +240,6 @@ def _short(message: str) -> str:
 def _write_junit(workspace: Workspace, tested: Sequence[testing.Tested]) -> None:
     suites: dict[str, junit.Suite] = {}
     for one in tested:
-        name = f"training.{one.run.pipeline}"
+        name = f"train.{one.run.pipeline}"
         testing.report(suites.setdefault(name, junit.Suite(name)), one)
     junit.write(workspace.build / JUNIT, list(suites.values()))

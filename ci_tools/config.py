@@ -18,6 +18,7 @@ from msgspec import Meta
 from ci_tools import yaml_safe
 from ci_tools.config_base import Name, Seconds, SecretId, Section
 from ci_tools.config_errors import did_you_mean, explained
+from ci_tools.config_jenkins import Jenkins as Jenkins
 from ci_tools.config_kubeflow import Bound as Bound
 from ci_tools.config_kubeflow import DexLogin as DexLogin
 from ci_tools.config_kubeflow import KubeflowServer as KubeflowServer
@@ -98,6 +99,8 @@ class Build(Section):
     timeout: seconds for building and testing one image.
     attempts: how often a pull or push is tried that fails for a passing reason.
     cache: keep layers in the registry, for agents that come without any.
+    agent_seconds: what it takes to get an agent ready for a shard (start, checkout,
+    set-up); `plan --shards auto` divides only where that pays.
 
     secrets: BuildKit secret id -> file on this machine, or where else it is.
     `ca-bundle`, this machine's CA bundle, is always offered; a secret never
@@ -111,6 +114,7 @@ class Build(Section):
     platforms: Platforms = ("linux/amd64",)
     attempts: Annotated[int, Meta(ge=1, le=10)] = 4
     cache: Cache | None = None
+    agent_seconds: Annotated[int, Meta(ge=0)] = 60
     secrets: dict[SecretId, str | BuildSecret] = {}
     ssh: list[Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+(=.+)?$")]] = []
 
@@ -221,6 +225,7 @@ class Config(Section):
     lint: Lint = msgspec.field(default_factory=Lint)
     pipelines: Pipelines = msgspec.field(default_factory=Pipelines)
     servables: tuple[str, ...] = ("servable", "servables/*")
+    jenkins: Jenkins = msgspec.field(default_factory=Jenkins)
     environments: dict[Name, Environment] = {}
 
     def environment(self, name: str) -> Environment:

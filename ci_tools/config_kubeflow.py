@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from ci_tools.config_base import Name, Parameter, Seconds, Section
+from ci_tools.config_base import Name, Parameter, Seconds, Section, check_address
 
 Share = Annotated[float, Meta(ge=0, le=1e300)]
 Retries = Annotated[int, Meta(ge=0, le=10)]
@@ -113,7 +112,7 @@ class DexLogin(Section):
 
     def __post_init__(self) -> None:
         if self.address is not None:
-            _check_address("dex.address", self.address)
+            check_address("dex.address", self.address)
 
 
 class KubeflowServer(Section):
@@ -149,25 +148,10 @@ class KubeflowServer(Section):
     allow_floating_schedules: bool = False
 
     def __post_init__(self) -> None:
-        _check_address("endpoint", self.endpoint)
+        check_address("endpoint", self.endpoint)
         ways = ("token_env", "token_file", "cookies_env", "cookies_file", "dex")
         declared = [way for way in ways if getattr(self, way) is not None]
         if len(declared) > 1:
             raise ValueError(f"{' and '.join(declared)} contradict each other: keep one")
         if self.client_key is not None and self.client_certificate is None:
             raise ValueError("a client_key needs its client_certificate")
-
-
-def _check_address(key: str, address: str) -> None:
-    """Raises ValueError, without the address where it may hold a password."""
-    try:
-        place = urlsplit(address)
-        known = place.scheme in ("http", "https") and place.hostname and place.port != 0
-    except ValueError:
-        known = False
-    if not known or not address.isprintable() or " " in address:
-        raise ValueError(f"{key} is not the address of a server (https://HOST or http://HOST)")
-    if place.username is not None or place.password is not None:
-        raise ValueError(f"{key} holds a user or a password: declare where they are instead")
-    if place.query or place.fragment:
-        raise ValueError(f"{key} is a page's address: leave out what begins with '?' or '#'")

@@ -108,7 +108,7 @@ class LocalEnvironmentError(CIError):
 
 class CredentialsError(CIError):
     exit_code = 15
-    summary = "credentials for AWS, the registry or Kubeflow are missing or refused"
+    summary = "credentials for AWS, the registry, Kubeflow or Jenkins are missing or refused"
 
 
 # 20-29: images -----------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+from ci_tools import process
 from ci_tools.documents import Source
 from ci_tools.errors import ToolError
 
@@ -102,6 +103,14 @@ def commit_of(repository: Path, name: str = "HEAD") -> str | None:
         repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
     )
     return told.strip() if told else None
+
+
+def first_parents(repository: Path, most: int) -> list[str]:
+    """HEAD and the commits before it on its branch, the newest first; none outside git."""
+    if commit_of(repository) is None:
+        return []
+    told = _git(repository, "log", "--first-parent", f"--max-count={most}", "--format=%H", "HEAD")
+    return (told or "").split()
 
 
 def merge_base(repository: Path, patterns: Sequence[str]) -> MergeBase:
@@ -200,19 +209,21 @@ def tips(repository: Path) -> dict[str, str]:
     command = ["git", "-C", os.fspath(repository), "ls-remote", "--heads", "origin"]
     ssh = os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            timeout=_ORIGIN_TIMEOUT,
-            env={
-                **os.environ,
-                "GIT_TERMINAL_PROMPT": "0",
-                "GIT_SSH_COMMAND": ssh,
-                "LC_ALL": "C",
-            },
-        )
+        with process.told(command) as ended:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                timeout=_ORIGIN_TIMEOUT,
+                env={
+                    **os.environ,
+                    "GIT_TERMINAL_PROMPT": "0",
+                    "GIT_SSH_COMMAND": ssh,
+                    "LC_ALL": "C",
+                },
+            )
+            ended(done.returncode)
     except FileNotFoundError:
         raise ToolError("git is not on PATH", "Install git") from None
     except subprocess.TimeoutExpired:
@@ -291,13 +302,16 @@ def _git(repository: Path, *arguments: str) -> str | None:
     Raises ToolError where there is a repository that git will not read, as one
     of another owner: without git, ignored files would count as sources.
     """
+    command = ["git", "-C", os.fspath(repository), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", os.fspath(repository), *arguments],
-            capture_output=True,
-            check=False,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-        )
+        with process.told(command) as ended:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                check=False,
+                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            )
+            ended(done.returncode)
     except FileNotFoundError:
         if (repository / ".git").exists():
             raise ToolError("git is not on PATH", "Install git") from None

@@ -8,8 +8,12 @@ when it has not done so after three.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import os
+import re
 import selectors
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +31,16 @@ _KILL_SECONDS = 0.5  # what the kernel gets to end what was killed
 _DRAIN_SECONDS = 0.5  # how long the end of a stopped child's output is waited for
 _LOOK_SECONDS = 0.5  # how often a thread that reads looks whether we are stopping
 _PIECE = 64 * 1024  # bytes
+
+LOGGER = __name__  # gets each command and how it ended, at level DEBUG
+_logger = logging.getLogger(LOGGER)
+_NAMES = r"(?:pass(?:word|wd|phrase)?|token|secret|credential|api[-_]?key|private[-_]?key)"
+# What follows such a name, in the same argument or in the next; --secret's are names.
+_NAMED = re.compile(rf"(?i)([\w.-]*{_NAMES}[\w.-]*=)(?!id=)(.+)")
+_OPTION = re.compile(rf"(?i)--?[\w-]*{_NAMES}[\w-]*")
+_USERINFO = re.compile(r"(://)[^/@\s]+@")
+_MASK = "***"
+_numbers = itertools.count(1)
 
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
@@ -89,7 +103,8 @@ def run(
     """
     arguments = [os.fspath(part) for part in command]
     deadline = None if timeout is None else time.monotonic() + timeout
-    with Output(log, on_line, secrets) as output:
+    hidden = tuple(secrets)
+    with Output(log, on_line, hidden) as output, told(arguments, hidden) as ended:
         output.head(f"$ {' '.join(arguments)}")
         if _stopping:
             return Finished(None, "")
@@ -108,6 +123,7 @@ def run(
                 _end(child, output)
                 returncode = None
             output.end()
+            ended(returncode)
         except BaseException:  # Ctrl-C: what the child said so far belongs in the log
             if child is not None:
                 try:
@@ -150,15 +166,55 @@ def beside(
                 f"{log} could not be written ({error.strerror})",
                 "Free some disk space or mend the permissions",
             ) from error
-        child = _start([os.fspath(part) for part in command], None, env, False, stream, keep)
+        arguments = [os.fspath(part) for part in command]
+        ended = stack.enter_context(told(arguments))
+        child = _start(arguments, None, env, False, stream, keep)
         with _lock:
             _running.add(child)
         try:
             yield lambda: child.poll() is None and not _stopping
         finally:
             _stop([child])
+            ended(child.returncode)
             with _lock:
                 _running.discard(child)
+
+
+@contextlib.contextmanager
+def told(
+    arguments: Sequence[str], secrets: Iterable[str] = ()
+) -> Iterator[Callable[[int | None], None]]:
+    """Log a command that the block runs, and how long that took. Yields what is to be
+    told its exit code, None where there is none."""
+    codes: list[int | None] = []
+    if not _logger.isEnabledFor(logging.DEBUG):
+        yield codes.append
+        return
+    number, began = next(_numbers), time.monotonic()
+    _logger.debug("program %d: %s", number, shown(arguments, secrets))
+    try:
+        yield codes.append
+    finally:
+        code = codes[-1] if codes else None
+        how = "was stopped" if code is None else f"ended with {code}"
+        _logger.debug("program %d %s after %.2f s", number, how, time.monotonic() - began)
+
+
+def shown(arguments: Sequence[str], secrets: Iterable[str] = ()) -> str:
+    """A command for people, without what may be a secret: what was said to be one, what
+    has a name like one, and who a URL is for."""
+    words: list[str] = []
+    hides = False
+    for argument in arguments:
+        word = argument
+        for secret in secrets:
+            word = word.replace(secret, _MASK) if secret else word
+        if hides and not word.startswith("-"):
+            word = _MASK
+        hides = _OPTION.fullmatch(argument) is not None
+        word = _USERINFO.sub(rf"\1{_MASK}@", _NAMED.sub(rf"\1{_MASK}", word))
+        words.append(shlex.quote(word) if word.isprintable() else repr(word))
+    return " ".join(words)
 
 
 def append(log: Path, text: str) -> None:

@@ -162,12 +162,20 @@ def changed(
 def keys_now(
     repository: Repository, components: Mapping[str, Component], lock: Lock
 ) -> dict[str, str]:
-    """Component -> the key of its sources here, on the bases that CI would take."""
+    """Component -> the key of its sources here, on the bases that CI would take.
+
+    What was built again by force for this lock is of these sources all the same.
+    """
+    forced = {
+        name: image.ingredients.forced
+        for name, image in lock.components.items()
+        if image.ingredients is not None
+    }
     digests = {
         reference: image.partition("@")[2]
         for reference, image in bases_of(repository, components, lock).items()
     }
-    computed = keys.compute(repository.root, components, digests)
+    computed = keys.compute(repository.root, components, digests, forced=forced)
     return {name: key for name, (key, _) in computed.items()}
 
 

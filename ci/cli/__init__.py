@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from ci.cli import launch, others, pipelines, promote, releases, scan, service, stages
+from ci.cli import (
+    jenkins,
+    jenkins_setup,
+    jenkins_stages,
+    launch,
+    others,
+    pipelines,
+    promote,
+    releases,
+    scan,
+    service,
+    stages,
+)
 from ci.cli.group import SECTIONS, cli
 from ci.cli.options import parsed
 
 __all__ = [
     "SECTIONS",
     "cli",
+    "jenkins",
+    "jenkins_setup",
+    "jenkins_stages",
     "launch",
     "others",
     "parsed",

@@ -16,6 +16,7 @@ SECTIONS = {
     "Pipelines in Kubeflow": ["pipelines"],
     "Prediction service": ["service"],
     "Releases": ["promote", "rollback", "releases"],
+    "Jenkins": ["jenkins"],
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
 }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import click
 
@@ -15,6 +16,46 @@ from ci.console import Console
 from ci_tools.errors import ConfigError
 
 MOST_SHARDS = 256
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_WORDS = re.compile(r"[^\W\d]\w*=\S*([ \t]+[^\W\d]\w*=\S*)*")
+
+
+class Log(NamedTuple):
+    """How much is told while a command works."""
+
+    level: Literal["quiet", "normal", "debug"]
+
+    def console(self) -> Console:
+        """The console of the command; with `debug` it also gets what programs and
+        servers are asked."""
+        console = Console(quiet=self.level == "quiet")
+        if self.level == "debug":
+            from ci import tracing
+
+            tracing.begin(console)
+        return console
+
+
+def log(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of how much is told; the command gets `log`, a Log, instead of them."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="As --log-level quiet.")
+    @click.option(
+        "--log-level",
+        type=click.Choice(["quiet", "normal", "debug"]),
+        default="normal",
+        show_default=True,
+        envvar="KFP_CI_LOG_LEVEL",
+        help="quiet: only warnings, errors and the result. debug: also the programs that "
+        "are started and the requests that are sent, without secrets.",
+    )
+    @functools.wraps(function)
+    def command(
+        *, quiet: bool, log_level: Literal["quiet", "normal", "debug"], **options: Any
+    ) -> None:
+        function(log=Log("quiet" if quiet else log_level), **options)
+
+    return command
 
 
 def stage(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +78,7 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--dry-run", is_flag=True, help="Say what would happen; touch nothing.")
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-    @click.option("-q", "--quiet", is_flag=True, help="Only warnings, errors and the result.")
+    @log
     @functools.wraps(function)
     def command(
         *,
@@ -46,7 +87,7 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
         environment: str,
         dry_run: bool,
         as_json: bool,
-        quiet: bool,
+        log: Log,
         **options: Any,
     ) -> None:
         from ci.workspace import Workspace
@@ -56,11 +97,28 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
             build=(build_dir or repo / "build").resolve(),
             environment_name=environment,
             dry_run=dry_run,
-            console=Console(quiet=quiet),
+            console=log.console(),
         )
         function(workspace, as_json=as_json, **options)
 
     return command
+
+
+class _Parameter(click.types.StringParamType):
+    """NAME=VALUE; in a variable one a line, so that values may hold spaces.
+
+    Blank lines, and those that begin with `#`, do not count. A single line is several
+    parameters if every word of it is NAME=VALUE; else it is one.
+    """
+
+    name = "parameter"
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        text = rv.strip()
+        if _WORDS.fullmatch(text):
+            return text.split()
+        lines = (line.strip() for line in _LINE_END.split(text))
+        return [line for line in lines if line and not line.startswith("#")]
 
 
 parameters = click.option(
@@ -68,13 +126,61 @@ parameters = click.option(
     "--parameter",
     "parameters",
     multiple=True,
+    type=_Parameter(),
     metavar="NAME=VALUE",
     envvar="KFP_CI_PARAMETERS",
-    help="A pipeline parameter; may be given again.",
+    help="A pipeline parameter; may be given again. The variable KFP_CI_PARAMETERS holds "
+    "one a line, or on a single line several without spaces in their values.",
 )
+
+
+class _Again(click.Option):
+    """Also from TRAIN, the parameter of the Jenkinsfile: what is no word of ours there
+    is somebody else's variable."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:  # noqa: ARG002
+        words = {"all": "true", "changed": "false", "none": "false"}
+        return words.get(os.environ.get("TRAIN", ""))
+
+
 again = click.option(
-    "--again/--changed", help="Run training tests also that are unchanged since they passed."
+    "--again/--changed",
+    cls=_Again,
+    help="Run training tests also that are unchanged since they passed. The variable TRAIN "
+    "says it too: all or changed.",
 )
+
+
+def force(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of what is built again; the command gets `force`, a Force, instead."""
+
+    @click.option(
+        "--force",
+        "forces",
+        multiple=True,
+        metavar="COMPONENT",
+        envvar="KFP_CI_FORCE",
+        help="Build this component again though the registry has its key, or 'all'; may be "
+        "given again. It gets a key of this plan alone, and what is built on it follows: "
+        "that holds for this build, its lock, pipelines and release, and the next plan has "
+        "the old image again. To keep it, change the component.",
+    )
+    @click.option(
+        "--force-id",
+        metavar="ID",
+        envvar=["KFP_CI_FORCE_ID", "BUILD_TAG"],
+        default="",
+        help="What the forced keys are of. Default: Jenkins' BUILD_TAG, else the time.",
+    )
+    @functools.wraps(function)
+    def command(*arguments: Any, forces: tuple[str, ...], force_id: str, **options: Any) -> None:
+        from ci.forcing import Force
+
+        function(*arguments, force=Force(forces, force_id), **options)
+
+    return command
+
+
 on_interrupt = click.option(
     "--on-interrupt",
     type=click.Choice(["cancel", "leave"]),
@@ -86,12 +192,13 @@ LOCK = click.Path(path_type=Path)
 
 
 def shard(text: str) -> tuple[int, int]:
-    """`2/4` -> (2, 4): the second of four shards. Raises BadParameter."""
+    """`2/4` -> (2, 4): the second of four shards; `0/4` is what they build on.
+    Raises BadParameter."""
     written = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
     if written is None:
         raise click.BadParameter(f"'{text}' is no shard; write 2/4 for the second of four")
     number, count = int(written[1]), int(written[2])
-    if not 1 <= number <= count:
+    if not number <= count or not count:
         raise click.BadParameter(f"'{text}' is no shard; they are 1/{count} to {count}/{count}")
     return number, count
 

@@ -133,12 +133,17 @@ def schema(file: str) -> None:
 
 
 @cli.command(name="exit-codes")
-def exit_codes() -> None:
-    """List every exit code and what it means."""
+@click.option("--markdown", is_flag=True, help="As rows of docs/exit-codes.md.")
+def exit_codes(markdown: bool) -> None:
+    """List every exit code and what it means; as Markdown also what it is in Jenkins."""
     from ci_tools import errors
+    from ci_tools.jenkins import results
 
     for code, meaning in errors.exit_codes().items():
-        click.echo(f"{code:>3}  {meaning}")
+        if markdown:
+            click.echo(f"| {code} | {meaning} | {results.result(code)} |")
+        else:
+            click.echo(f"{code:>3}  {meaning}")
 
 
 @cli.command()

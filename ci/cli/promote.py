@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ci.cli.group import cli
-from ci.cli.options import stage
+from ci.cli.options import Log, log, stage
 from ci.cli.releases import releases
 from ci.cli.show import show
 
@@ -32,7 +32,7 @@ def promotion(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--to", "environment", required=True, metavar="ENV", help="The environment.")
     @click.option("--dry-run", is_flag=True, help="Ask and say what would be done; change nothing.")
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-    @click.option("-q", "--quiet", is_flag=True, help="Only warnings, errors and the result.")
+    @log
     @click.option(
         "--approved-by",
         "approvals",
@@ -57,13 +57,12 @@ def promotion(function: Callable[..., Any]) -> Callable[..., Any]:
         repo: Path,
         build_dir: Path | None,
         environment: str,
-        quiet: bool,
+        log: Log,
         approvals: tuple[str, ...],
         wait: float,
         break_lock: bool,
         **options: Any,
     ) -> None:
-        from ci.console import Console
         from ci.promote import Request
         from ci.workspace import Workspace
 
@@ -71,7 +70,7 @@ def promotion(function: Callable[..., Any]) -> Callable[..., Any]:
             repository=repo.resolve(),
             build=(build_dir or repo / "build").resolve(),
             environment_name=environment,
-            console=Console(quiet=quiet),
+            console=log.console(),
         )
         request = Request(approvals=approvals, wait=wait, break_lock=break_lock)
         function(workspace, request=request, **options)
@@ -94,8 +93,9 @@ def promote(
 ) -> None:
     """Bring a release into an environment, whole or not at all.
 
-    RELEASE: its name or commit (seven characters of it do), its digest, or the path
-    of its bundle. One that was interrupted goes on where it was.
+    RELEASE: its name or commit (seven characters of it do), what means its commit to
+    git (HEAD, a tag), its digest, or the path of its bundle. One that was interrupted
+    goes on where it was.
     """
     from ci import promote as stage
 

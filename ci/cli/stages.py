@@ -15,6 +15,7 @@ from ci.cli.options import (
     LOCK,
     again,
     fail_fast,
+    force,
     jobs,
     on_interrupt,
     parameters,
@@ -25,6 +26,7 @@ from ci.cli.options import (
 from ci.cli.show import print_json, show, show_lines
 
 if TYPE_CHECKING:
+    from ci.forcing import Force
     from ci.workspace import Workspace
 
 
@@ -38,7 +40,11 @@ if TYPE_CHECKING:
     type=click.IntRange(1, options.MOST_SHARDS),
     default=8,
     show_default=True,
+    envvar="KFP_CI_MAX_SHARDS",
     help="At most so many with --shards auto.",
+)
+@click.option(
+    "--first", is_flag=True, help="What others build on may be apart, for 'build --first'."
 )
 @click.option(
     "--timings",
@@ -47,6 +53,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="A lock that tells how long images take; may be given again.",
 )
+@force
 @jobs
 def plan(
     workspace: Workspace,
@@ -55,17 +62,22 @@ def plan(
     against: Path | None,
     shards: int | Literal["auto"] | None,
     max_shards: int,
+    first: bool,
     timings: tuple[Path, ...],
     jobs: int | None,
+    force: Force,
 ) -> None:
     """Find the components, key them, ask which are built."""
+    from ci import dividing
     from ci import plan as stage
 
     division = None
     if shards is not None:
-        division = stage.Division(None if shards == "auto" else shards, max_shards)
-    result = stage.plan(workspace, drift=drift, division=division, timings=timings, jobs=jobs)
-    lines = stage.lines(result, stage.jobs_at_once(workspace, jobs))
+        division = dividing.Division(None if shards == "auto" else shards, max_shards, first)
+    result = stage.plan(
+        workspace, drift=drift, division=division, timings=timings, jobs=jobs, force=force
+    )
+    lines = stage.lines(result, stage.jobs_at_once(workspace, jobs), dividing.costs(workspace))
     if against is None:
         show(result, lines, as_json)
         return
@@ -84,25 +96,41 @@ def plan(
 @fail_fast
 @quarantine
 @click.option("--shard", type=options.shard, metavar="I/N", help="Only that shard of the plan.")
+@click.option("--first", is_flag=True, help="What the shards build on, if the plan says so.")
 @click.option("--plan", "plans", is_flag=True, help="Plan first, instead of reading plan.json.")
+@force
+@click.pass_context
 def build(
+    context: click.Context,
     workspace: Workspace,
     as_json: bool,
     jobs: int | None,
     fail_fast: bool,
     quarantine: bool,
     shard: tuple[int, int] | None,
+    first: bool,
     plans: bool,
+    force: Force,
 ) -> None:
     """Build, test, scan and push the missing images, in parallel."""
     from ci import build as stage
     from ci import plan as planning
 
+    if first:
+        if plans or shard:
+            raise click.UsageError("--first is a shard of plan.json: leave out --plan and --shard")
+        shard = stage.first(workspace)
+        if shard is None:
+            show_lines(["No shard waits for an image that is to be built."], as_json)
+            return
     if plans and shard:
         raise click.UsageError("--plan and --shard: every shard builds one and the same plan.json")
-
+    if not plans:
+        if context.get_parameter_source("forces") is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError("--force is for who plans: say --plan, or plan with --force")
+        force = force._replace(names=())  # of a variable: plan.json has it
     if workspace.dry_run:
-        show_lines(stage.dry_run(workspace, shard), as_json)
+        show_lines(stage.dry_run(workspace, shard, force), as_json)
         return
     lock = stage.build(
         workspace,
@@ -110,7 +138,7 @@ def build(
         fail_fast=fail_fast,
         quarantine=quarantine,
         shard=shard,
-        planned_by=(lambda: planning.plan(workspace, jobs=jobs)) if plans else None,
+        planned_by=(lambda: planning.plan(workspace, jobs=jobs, force=force)) if plans else None,
     )
     show(lock, [f"{name}  {image.reference}" for name, image in lock.components.items()], as_json)
     stage.raise_failures(lock)
@@ -247,11 +275,18 @@ def release(workspace: Workspace, as_json: bool, publish: bool, strict: bool) ->
 @jobs
 @fail_fast
 @click.option("--train", "training", is_flag=True, help="Run the training tests.")
-@click.option("--pipeline", "pipelines", multiple=True, help="Train this one; may be given again.")
+@click.option(
+    "--pipeline",
+    "pipelines",
+    multiple=True,
+    envvar="KFP_CI_PIPELINES",
+    help="Train this one; may be given again.",
+)
 @parameters
 @again
 @on_interrupt
 @click.option("--deploy", "deployment", is_flag=True, help="Deploy the servables.")
+@force
 def run(
     workspace: Workspace,
     as_json: bool,
@@ -263,6 +298,7 @@ def run(
     again: bool,
     on_interrupt: Literal["cancel", "leave"],
     deployment: bool,
+    force: Force,
 ) -> None:
     """Every stage in order, and a summary."""
     from ci import run as stage
@@ -273,6 +309,7 @@ def run(
         "parameters": parsed(parameters),
         "again": again,
         "deployment": deployment,
+        "force": force,
     }
     if workspace.dry_run:
         show_lines(stage.dry_run(workspace, **asked), as_json)

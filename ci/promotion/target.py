@@ -6,14 +6,13 @@ import dataclasses
 from functools import cached_property
 from pathlib import Path
 
-from ci import publishing
+from ci import publishing, releases
 from ci.promotion.services import EcsServices, Services
 from ci.workspace import Workspace
-from ci_tools import kubeflow
+from ci_tools import config, kubeflow
 from ci_tools.components.references import split
-from ci_tools.config import Promotion
-from ci_tools.documents import Release
-from ci_tools.errors import ConfigError, ReleaseNotFoundError
+from ci_tools.documents import Promotion, Release
+from ci_tools.errors import ConfigError, WriteError
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.promotion import lease
@@ -24,12 +23,12 @@ from ci_tools.promotion.lease import Claims, Lease
 from ci_tools.promotion.records import REPOSITORY, Records
 from ci_tools.promotion.s3_slot import S3Slot
 from ci_tools.release import bundle as bundles
-from ci_tools.release import keys, signing, store
-from ci_tools.release.bucket import Bucket
+from ci_tools.release import keys, signing
 from ci_tools.release.bundle import Bundle
 from ci_tools.release.signing import Signer
 
 RELEASES = publishing.REPOSITORY
+FILE = "promotion.json"
 
 
 class Target:
@@ -43,7 +42,7 @@ class Target:
         self.directory = workspace.home / "promotions" / workspace.project
 
     @property
-    def settings(self) -> Promotion:
+    def settings(self) -> config.Promotion:
         """Raises ConfigError where nothing may be promoted to the environment."""
         found = self.workspace.config.environment(self.name).promotion
         if not found.keys:
@@ -130,13 +129,16 @@ class Target:
 
     def published(self, what: str) -> Bundle:
         """As `find`, in this environment's registry and bucket alone."""
+        return releases.published(self.workspace, what)
+
+    def tell(self, record: Promotion) -> Promotion:
+        """Leave the record in the build directory too, for who shows what came of it. It
+        stands in the registry: where it cannot be written here, that is only said."""
         try:
-            return store.find(self.registry, self.releases, what)
-        except ReleaseNotFoundError:
-            bucket = self.workspace.environment.releases
-            if bucket is None:
-                raise
-            return Bucket(bucket).find(what)
+            self.workspace.write(FILE, record)
+        except WriteError as error:
+            self.workspace.console.warn(error.what)
+        return record
 
     def registry_of(self, host: str) -> Registry:
         """The registry of an image, with the settings of the environment that it is of."""

@@ -31,7 +31,7 @@ def undone(target: Target, journal: Journal, reason: str) -> Promotion:
     )
     record = None
     try:
-        record = _record_of_failure(target, journal, stuck=bool(problems))
+        record = target.tell(_record_of_failure(target, journal, stuck=bool(problems)))
         journal.open = bool(problems)
         target.journals.keep(journal)
     except CIError as error:

@@ -30,8 +30,10 @@ Kind = Literal[
     "syntax",
     "base",
     "parent",
+    "forced",
 ]
 _ENGINE = "(the engine's own)"
+_SOURCES = "nothing"
 _BECAME = {"file": "a plain file", "exec": "executable", "link": "a link", "special": "special"}
 
 
@@ -63,6 +65,8 @@ class Change(msgspec.Struct, kw_only=True, frozen=True):
             return f"frontend: {self.before or _ENGINE} → {self.after or _ENGINE}"
         if self.kind in ("target", "platform"):
             return f"{self.kind}: {self.before or '(the last)'} → {self.after or '(the last)'}"
+        if self.kind == "forced":
+            return f"built again by force: {self.before or _SOURCES} → {self.after or _SOURCES}"
         if self.kind in ("argument", "base") and self.how == "changed":
             return f"{what}: {self.before} → {self.after or 'not known, it is in no bases.lock'}"
         return f"{what} {self.how}"
@@ -113,6 +117,8 @@ def between(
         changes.append(_changed("platform", "", before.platform, after.platform))
     changes += _compared("base", before.bases, after.bases)
     changes += _compared("parent", before.parents, after.parents)
+    if before.forced != after.forced:
+        changes.append(_changed("forced", "", before.forced or None, after.forced or None))
     return changes
 
 

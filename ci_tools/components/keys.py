@@ -4,6 +4,9 @@ The key is a hash over the context's files, the Dockerfile, build arguments,
 target, platforms, and what the image is built on: siblings by their key,
 external images by digest, the Dockerfile's own frontend among them. The idea is
 docker-library's buildId.
+
+An image that is built again by force needs a key of its own, for of one key there
+is one image: the name of what forces it is then an ingredient too.
 """
 
 from __future__ import annotations
@@ -41,12 +44,15 @@ def compute(
     components: Mapping[str, Component],
     bases: Mapping[str, str],
     begun: Hashing | None = None,
+    forced: Mapping[str, str] | None = None,
 ) -> dict[str, tuple[str, bool]]:
     """Name -> (key, provisional), parents first.
 
     bases: external reference as written -> digest. An image whose base is not
     among them, and every image built on it, has a provisional key.
     begun: workers that hash the contexts already; by default they start here.
+    forced: component -> the name of what forces it to be built again. Its key is
+    then no other plan's; those of its children follow.
 
     Raises CycleError, and as `ingredients`.
     """
@@ -58,7 +64,9 @@ def compute(
     provisional: dict[str, bool] = {}
     with begun or Hashing(wanted) as hashed:
         for name, found in zip(order, hashing.many(wanted, hashed), strict=True):
-            made_of = _ingredients(components[name], found.dockerfile, {}, keys, bases)
+            made_of = _ingredients(
+                components[name], found.dockerfile, {}, keys, bases, (forced or {}).get(name, "")
+            )
             keys[name] = _key(made_of, found.context)
             provisional[name] = _provisional(components[name], made_of, provisional)
     return {name: (key, provisional[name]) for name, key in keys.items()}
@@ -79,11 +87,16 @@ def each(
 
 
 def ingredients(
-    repository: Path, component: Component, keys: Mapping[str, str], bases: Mapping[str, str]
+    repository: Path,
+    component: Component,
+    keys: Mapping[str, str],
+    bases: Mapping[str, str],
+    forced: str = "",
 ) -> Ingredients:
     """What the key of one component is made of, with whole hashes.
 
     keys: component -> key, of all its parents at least. bases: as in `compute`.
+    forced: what forces it, "" for nothing.
 
     Raises DockerfileError for a file that cannot be read, ConfigError for a
     context that is sent `.git` or what the stages write.
@@ -91,7 +104,8 @@ def ingredients(
     _check(repository, component)
     folder, dockerfile = _paths(repository, component)
     files = context.entries(folder, dockerfile)
-    return _ingredients(component, context.file_hash(dockerfile, folder, files), files, keys, bases)
+    hashed = context.file_hash(dockerfile, folder, files)
+    return _ingredients(component, hashed, files, keys, bases, forced)
 
 
 def key_of(made_of: Ingredients) -> str:
@@ -128,6 +142,7 @@ def _ingredients(
     files: dict[str, str],
     keys: Mapping[str, str],
     bases: Mapping[str, str],
+    forced: str,
 ) -> Ingredients:
     return Ingredients(
         recipe=_RECIPE,
@@ -139,6 +154,7 @@ def _ingredients(
         args=component.args,
         parents={reference: keys[parent] for reference, parent in component.parents.items()},
         bases={reference: digest_of(reference, bases) for reference in component.bases},
+        forced=forced,
     )
 
 
@@ -163,4 +179,6 @@ def _key(made_of: Ingredients, files: str) -> str:
         "parents": made_of.parents,
         "bases": made_of.bases,
     }
+    if made_of.forced:  # else it is not there: no other key may change
+        canonical["forced"] = made_of.forced
     return hashlib.sha256(msgspec.json.encode(canonical, order="sorted")).hexdigest()

@@ -44,6 +44,8 @@ class Ingredients(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
                 it is among parents or bases too.
     parents:    sibling reference as written -> the sibling's key.
     bases:      external reference as written -> digest, None where not known.
+    forced:     the name of the plan that built it again though nothing had changed,
+                "" for a key that is of its sources alone.
     """
 
     recipe: int
@@ -56,6 +58,7 @@ class Ingredients(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     parents: dict[str, str] = {}
     bases: dict[str, str | None] = {}
     depth: int | None = None
+    forced: str = ""
 
 
 class LockedImage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

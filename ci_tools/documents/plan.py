@@ -16,11 +16,14 @@ class PlannedComponent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
              `# syntax=`, in a stage that the build reaches.
     bases:   external references -> image by digest, or None where it is not known.
     platforms: what the image is built for, sorted.
+    forced:  why it has a key of this plan alone and is built again (`--force-id`);
+             "" where it has the key of its sources.
     provisional: True when the key may change once an unknown base is resolved.
     state:   "built" (the registry holds the key), "missing", or "unknown"
              (a dry run asks nobody).
     expected: seconds that its build is expected to take; 0 where it is built.
-    shard:   1..Plan.shards, None in a plan that is not divided.
+    shard:   1..Plan.shards, None in a plan that is not divided; 0 for what is built
+             before the shards, because they build on it.
     """
 
     name: str
@@ -35,6 +38,7 @@ class PlannedComponent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     platforms: list[str] = []
     repository: str = ""
     provisional: bool = False
+    forced: str = ""
     state: Literal["built", "missing", "unknown"] = "unknown"
     digest: str | None = None
     reason: str = ""

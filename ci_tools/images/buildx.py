@@ -37,6 +37,7 @@ class Request:
     env:      variables for buildx, such as where the registry's credentials are.
     epoch:    seconds since 1970 for every time in the image, so that the same
               sources give the same bytes (https://reproducible-builds.org/specs/source-date-epoch/).
+    cached:   whether layers that are there already will do.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Request:
     offered: Offered = field(default_factory=lambda: Offered([], {}, []))
     env: Mapping[str, str] = field(default_factory=dict)
     epoch: int | None = None
+    cached: bool = True
     cache_from: Sequence[str] = ()
     cache_to: str | None = None
 
@@ -138,6 +140,8 @@ def build(request: Request, output: Sequence[str], watch: Watch) -> Metadata:
     with tempfile.TemporaryDirectory(prefix="kfp-ci-") as scratch:
         metadata = Path(scratch) / "metadata.json"
         command = [*_command(request), *output, f"--metadata-file={metadata}"]
+        if not request.cached:
+            command.append("--no-cache")
         if request.target:
             command.append(f"--target={request.target}")
         command += [f"--cache-from=type=registry,ref={ref}" for ref in request.cache_from]
@@ -159,11 +163,14 @@ def build(request: Request, output: Sequence[str], watch: Watch) -> Metadata:
 def test(request: Request, stage: str, watch: Watch) -> None:
     """Build the Dockerfile's test stage, which runs the image's own tests.
 
-    Nothing is kept but BuildKit's cache, so unchanged tests are not run again.
+    Nothing is kept but BuildKit's cache, so unchanged tests are not run again, unless
+    layers that are there will not do; what the tests stand on was then just made.
 
     Raises ImageTestError, EngineError.
     """
     command = [*_command(request), "--output=type=cacheonly", f"--target={stage}"]
+    if not request.cached:
+        command.append(f"--no-cache-filter={stage}")
     done = _run(request, command, watch)
     if not done.ok:
         raise _failed(request.name, "has failing tests", done, watch, ImageTestError)

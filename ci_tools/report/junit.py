@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,11 @@ _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 class Suite:
     """One suite: an image or a pipeline; its cases are steps or expectations.
 
+    name: `KIND.WHAT`, as `image.train`: Jenkins groups by what is before the last dot.
     properties: what else is known of it, such as where a run is to be seen.
+
+    Jenkins knows a test again by the names of its suite and case: none may hold a
+    digest, a time or a run's id. Of equal names of cases the later are numbered.
     """
 
     name: str
@@ -37,8 +42,8 @@ class Suite:
 
 
 def write(path: Path, suites: Sequence[Suite]) -> None:
-    """Write suites atomically. Raises WriteError."""
-    _write(path, [_element(suite) for suite in suites])
+    """Write suites atomically, sorted by name. Raises WriteError."""
+    _write(path, [_element(suite) for suite in sorted(suites, key=lambda one: one.name)])
 
 
 def join(path: Path, sources: Sequence[Path], instead: Sequence[Suite] = ()) -> None:
@@ -84,22 +89,36 @@ def _element(suite: Suite) -> ET.Element:
         properties = ET.SubElement(element, "properties")
         for name, value in suite.properties.items():
             ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
+    used: Counter[str] = Counter()
     for name, seconds, message in suite.cases:
         case = ET.SubElement(
             element,
             "testcase",
             classname=_clean(suite.name),
-            name=_clean(name),
+            name=_unique(name, used),
             time=f"{seconds:.3f}",
         )
         if message is not None:
             ET.SubElement(case, "failure", message=_clean(message)).text = _clean(message)
     for name, reason in suite.skips:
         case = ET.SubElement(
-            element, "testcase", classname=_clean(suite.name), name=_clean(name), time="0.000"
+            element,
+            "testcase",
+            classname=_clean(suite.name),
+            name=_unique(name, used),
+            time="0.000",
         )
         ET.SubElement(case, "skipped", message=_clean(reason))
     return element
+
+
+def _unique(name: str, used: Counter[str]) -> str:
+    name = _clean(name)
+    used[name] += 1
+    while used[name] > 1:
+        name = f"{name} ({used[name]})"
+        used[name] += 1
+    return name
 
 
 def _clean(text: str) -> str:

@@ -12,8 +12,9 @@ VERDICT = "scan"
 
 
 def suites(report: ScanReport) -> list[Suite]:
-    """A suite for each image, `scan.<component>`, with the platform, and the digest's
-    first twelve, where a component has several.
+    """A suite for each image, `scan.<component>`, with the platform where a component has
+    several, and a number where several releases of it are live. The image is
+    then a property.
 
     The case "scan" passes where the image does, is skipped where an incomplete scan
     was let through, and else fails. Besides, a case for each finding that counts
@@ -22,15 +23,20 @@ def suites(report: ScanReport) -> list[Suite]:
     """
     images = sorted(report.images, key=lambda one: (one.component, one.platform, one.reference))
     components = Counter(image.component for image in images)
-    same = Counter((image.component, image.platform) for image in images)
+    live = Counter((image.component, image.platform) for image in images)
+    told: Counter[tuple[str, str]] = Counter()
     made = []
     for image in images:
         several = components[image.component] > 1
         parts = [image.platform] if several else []
-        if same[image.component, image.platform] > 1:  # of what is live: several releases
-            parts.append(image.reference.rpartition(":")[2][:12])
+        one = (image.component, image.platform)
+        told[one] += 1
+        parts += [str(told[one])] if told[one] > 1 else []
         where = ", ".join(part for part in parts if part)
-        made.append(_suite(f"scan.{image.component}" + (f" ({where})" if where else ""), image))
+        suite = _suite(f"scan.{image.component}" + (f" ({where})" if where else ""), image)
+        if live[one] > 1:
+            suite.properties["image"] = image.reference
+        made.append(suite)
     return made
 
 

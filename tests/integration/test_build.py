@@ -115,12 +115,20 @@ def test_every_image_has_a_log_a_report_an_sbom_and_a_suite(built: Repository) -
         assert raw["Metadata"]["ImageID"] == image["config"]
         sbom = json.loads((built.build / image["verdict"]["sbom"]).read_text())
         assert sbom["bomFormat"] == "CycloneDX"
-        assert [case.get("name") for case in suites[name].iter("testcase")] == [
-            "build",
-            "scan",
-            "push",
-        ]
-        assert suites[name].get("failures") == "0"
+        suite = suites[f"image.{name}"]
+        assert [case.get("name") for case in suite.iter("testcase")] == ["build", "scan", "push"]
+        assert suite.get("failures") == "0"
+
+
+def names_of_tests(repository: Repository) -> list[tuple[str, str]]:
+    """As Jenkins knows tests: of all files that it is told to read."""
+    names = [
+        (case.get("classname", ""), case.get("name", ""))
+        for report in repository.build.glob("reports/*.xml")
+        for case in ET.parse(report).iter("testcase")
+    ]
+    assert len(names) == len(set(names))
+    return sorted(names)
 
 
 def test_the_second_run_builds_and_scans_nothing_and_says_so(
@@ -135,9 +143,12 @@ def test_the_second_run_builds_and_scans_nothing_and_says_so(
     assert first.err.count(": built,") == len(NAMES)
     images = repository.images
     spy.forget()
+    reported = names_of_tests(repository)
+    assert len(reported) == 4 * len(NAMES)  # build, scan and push, and the verdict
 
     # A stage that is run again, from the plan that still calls all missing.
     repository.ci("build", env=path).done()
+    assert names_of_tests(repository) == reported
     assert spy.builds == []
     assert spy.scans == []
 
@@ -253,14 +264,20 @@ def test_a_failure_keeps_the_other_images_and_spares_the_children(
     assert "this-is-why" in Path(repository.failed["broken"]["log"]).read_text()
     suites = ET.parse(repository.build / "reports/images.xml").getroot()
     assert {s.get("name"): s.get("failures") for s in suites} == {
-        "broken": "1",
-        "child": "1",
-        "good": "0",
+        "image.broken": "1",
+        "image.child": "1",
+        "image.good": "0",
     }
+    kept = repository.build / "logs/failed"
+    assert [log.name for log in kept.iterdir()] == ["broken.log"]
+    assert "this-is-why" in (kept / "broken.log").read_text()
+    names = names_of_tests(repository)
 
     # What was mended is built, what was good is not built again.
     repository.write(component("broken"))
     repository.built().done()
+    assert not list(kept.iterdir())
+    assert {one for one in names if one[0].startswith("image.")} <= {*names_of_tests(repository)}
     assert {n: i["built"] for n, i in repository.images.items()} == {
         "broken": True,
         "child": True,

@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 import uuid
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -420,7 +421,50 @@ def test_shards_make_what_one_agent_would(machine: Machine, tmp_path: Path) -> N
     shutil.copytree(second.build, first.build, dirs_exist_ok=True)
     first.ci("merge").done()
     assert identities(first) == whole
+    told = [
+        (case.get("classname"), case.get("name"))
+        for report in first.build.glob("reports/*.xml")
+        for case in ET.parse(report).iter("testcase")
+    ]
+    assert {f"image.{name}" for name in whole} <= {where for where, _ in told}
+    assert len(told) == len(set(told))  # no shard's is counted twice
+    parts = [
+        (case.get("classname"), case.get("name"))
+        for report in first.build.glob("reports/shards/*.xml")
+        for case in ET.parse(report).iter("testcase")
+    ]
+    assert sorted(parts) == sorted(told)  # whichever Jenkins is shown
     first.ci("pin").done()
+
+
+def test_what_the_shards_build_on_is_built_first(machine: Machine, tmp_path: Path) -> None:
+    files = {
+        **component("base", BASE + run("busybox touch /base")),
+        **component("other", "FROM base\n" + run("busybox false")),
+        **component("third", "FROM other\n" + run("busybox touch /third")),
+        **component("child", "FROM base\n" + run("busybox touch /child")),
+    }
+    repository = machine.repository(tmp_path / "r", files, build={"agent_seconds": 0})
+    repository.ci("plan", "--shards", "2", "--first", "--jobs", "1").done()
+    plan = repository.read("plan.json")
+    by_shard = {one["name"]: one["shard"] for one in plan["components"]}
+    assert by_shard["base"] == 0
+    assert {by_shard["child"], by_shard["third"]} == {1, 2}
+    repository.ci("build", "--shard", "1/2").refused(8, "base", "build --first")
+    repository.ci("build", "--first").done()
+    first = repository.read("images.lock.0-of-2.json")
+    assert set(first["components"]) == {"base"}
+    assert first["components"]["base"]["timings"]
+    answers = [repository.ci("build", "--shard", f"{n}/2") for n in (1, 2)]
+    assert sorted(answer.code for answer in answers) == [0, 20]
+    repository.ci("merge").refused(20, "'other'", "third (parent)")
+    assert set(repository.images) == {"base", "child"}
+    # Its parent is the very image that shard 0 pushed.
+    layers = {
+        name: inspected(image["repository"] + "@" + image["digest"])["Layers"]
+        for name, image in repository.images.items()
+    }
+    assert layers["child"][: len(layers["base"])] == layers["base"]
 
 
 def test_a_branch_uses_what_main_has_and_cannot_replace_it(
@@ -499,6 +543,38 @@ def test_one_command_plans_and_builds(machine: Machine, tmp_path: Path, spy: Spy
     assert repository.images["two"]["digest"] == first["two"]["digest"]
     assert repository.ci("build", "--plan", "--shard", "1/2").code == 2
     assert keys(repository) == {n: i["key"] for n, i in repository.images.items()}
+
+
+def test_a_build_by_force_is_of_its_own_key_and_uses_no_layer(
+    machine: Machine, tmp_path: Path, spy: Spy
+) -> None:
+    random = BASE + run("busybox sh -c 'busybox head -c 16 /dev/urandom >/random'")
+    repository = machine.repository(
+        tmp_path / "r",
+        {**component("base", random), **component("child", "FROM base\n"), **component("other")},
+    )
+    repository.ci("build", "--plan").done()
+    before = identities(repository)
+    told = repository.ci("plan", "--force", "base", "--force-id", "job-7").done()
+    assert "forced by job-7" in told.out
+    # A build reads it from plan.json, whatever a variable says by now.
+    repository.ci("build", env={**spied(repository, spy), "KFP_CI_FORCE": "other"}).done()
+    forced = identities(repository)
+    assert {name for name in before if forced[name]["key"] != before[name]["key"]} == {
+        "base", "child",
+    }  # fmt: skip
+    assert forced["base"]["digest"] != before["base"]["digest"]  # no layer was taken
+    assert forced["child"]["digest"] != before["child"]["digest"]
+    assert sum("--no-cache" in call for call in spy.builds) == 1
+    why = repository.ci("explain", "child").done().out
+    assert "built again by force: job-7 → nothing" in why
+
+    spy.forget()  # the same plan again, as when a stage is restarted
+    repository.ci("plan", "--force", "base", "--force-id", "job-7").done()
+    repository.ci("build", env=spied(repository, spy)).done()
+    assert spy.builds == []
+    repository.ci("build", "--plan").done()  # the next build has what was there before
+    assert identities(repository) == before
 
 
 def test_an_image_is_not_better_than_its_parent(machine: Machine, tmp_path: Path) -> None:

@@ -556,6 +556,21 @@ def test_a_registry_that_drops_connections_in_the_middle(parts: Parts, world: Wo
         assert world.seen()["runs"] == name(parts, "c")
 
 
+def told(world: World) -> d.Promotion:
+    """The record as it lies in the build directory, for who shows what came of it."""
+    return storage.read(world.fresh().build / "promotion.json", d.Promotion, made_by="promote")
+
+
+def test_what_came_of_it_lies_in_the_build_directory(parts: Parts, world: World) -> None:
+    assert world.promote(name(parts, "a")) == told(world)
+    assert world.promote(name(parts, "b")) == told(world)
+    assert world.rollback() == told(world)
+    (world.fresh().build / "promotion.json").unlink()
+    (world.fresh().build / "promotion.json").mkdir()
+    done = world.promote(name(parts, "b"))  # it stands, though that cannot be written
+    assert world.seen()["runs"] == done.release
+
+
 def test_one_that_cannot_be_put_back_says_so_until_it_can(parts: Parts, world: World) -> None:
     world.promote(name(parts, "a"))
     before = world.seen()
@@ -565,7 +580,9 @@ def test_one_that_cannot_be_put_back_says_so_until_it_can(parts: Parts, world: W
     with pytest.raises(PromotionStuckError) as stuck:
         promote.undo(world.fresh(), promote.Request())
     assert "could not be put back completely:\n  - service serve: arn" in stuck.value.what
-    assert history.history(world.fresh()).records[0].outcome == "partly undone"
+    record = history.history(world.fresh()).records[0]
+    assert record.outcome == "partly undone"
+    assert told(world) == record
     # What could be undone was; what could not is tried again, and nothing else goes on.
     assert world.seen()["versions"] == before["versions"]
     with pytest.raises(PromotionUnderWayError):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.fakes.jenkins import FakeJenkins
 
 # No test asserts a time, nor does hypothesis: a busy machine is no defect of ours.
 settings.register_profile("untimed", deadline=None)
@@ -57,3 +60,19 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def jenkins(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeJenkins]:
+    """A fake controller that runs, known to nobody yet; nothing waits long for it."""
+    from ci_tools.jenkins import connection, console, queue
+
+    for name in ("JENKINS_URL", "JENKINS_USER", "JENKINS_TOKEN", "JENKINS_API_EXTRA_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", os.devnull)
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    monkeypatch.setattr(connection, "PAUSES", (0.001, 0.01))
+    monkeypatch.setattr(queue, "POLL", (0.001, 0.01))
+    monkeypatch.setattr(console, "POLL", (0.001, 0.01))
+    with FakeJenkins().running() as fake:
+        yield fake

@@ -20,7 +20,7 @@ from ci_tools.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 STAGES = [*SECTIONS["Stages, in order"], "run"]
-HEAVY = ["kfp", "boto3", "botocore", "docker", "requests", "rich", "oras"]
+HEAVY = ["kfp", "boto3", "botocore", "docker", "requests", "rich", "oras", "jenkins", "keyring"]
 
 
 def ci(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from ci_tools import errors
 from ci_tools.errors import CIError
+from ci_tools.jenkins import results
 
 ROOT = Path(__file__).parents[2]
 DECLARED = [
@@ -35,11 +36,12 @@ def test_every_code_is_listed_in_order_and_leads_back_to_its_class() -> None:
 
 def test_the_page_is_what_the_code_says() -> None:
     rows = [
-        line.strip("| \n").split(" | ", 1)
+        line.strip("| \n").split(" | ")
         for line in (ROOT / "docs/exit-codes.md").read_text().splitlines()
         if line.startswith("| ") and line[2].isdigit()
     ]
-    assert {int(code): meaning for code, meaning in rows} == errors.exit_codes()
+    assert {int(code): meaning for code, meaning, _ in rows} == errors.exit_codes()
+    assert [result for *_, result in rows] == [results.result(int(code)) for code, *_ in rows]
 
 
 def test_a_sentence_and_what_to_do_next() -> None:

@@ -257,3 +257,45 @@ def test_parents_count_by_reference_and_key(project: Any) -> None:
     renamed = {**components, "train": replace(components["train"], parents={"base": "base"})}
     plain = keys.compute(project.root, components, BASES)["train"]
     assert keys.compute(project.root, renamed, BASES)["train"] != plain
+
+
+# Built again by force ------------------------------------------------------------------
+
+
+def under(project: Any, **forced: str) -> dict[str, str]:
+    components = discover(project.root, Config(), "ml")
+    found = keys.compute(project.root, components, BASES, forced=forced)
+    return {name: key for name, (key, _) in found.items()}
+
+
+def test_nothing_forced_is_the_key_of_the_sources(project: Any) -> None:
+    assert under(project) == under(project, base="", train="")
+    assert under(project) == {name: key for name, (key, _) in computed(project.root).items()}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    one=st.dictionaries(st.sampled_from(["base", "train", "other"]), st.text(max_size=3)),
+    other=st.dictionaries(st.sampled_from(["base", "train", "other"]), st.text(max_size=3)),
+)
+def test_a_key_differs_exactly_where_what_forces_it_or_its_parents_does(
+    one: dict[str, str], other: dict[str, str]
+) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        for name, text in (("base", "FROM scratch\n"), ("other", "FROM scratch\n"),
+                           ("train", "FROM ml/base\n")):  # fmt: skip
+            (root / name).mkdir()
+            (root / name / "Dockerfile").write_text(text)
+        components = discover(root, Config(), "ml")
+        first, second = (keys.compute(root, components, {}, forced=it) for it in (one, other))
+        for name, above in (("base", ()), ("other", ()), ("train", ("base",))):
+            same = all(one.get(it, "") == other.get(it, "") for it in (name, *above))
+            assert (first[name] == second[name]) == same
+        each = {
+            name: keys.key_of(keys.ingredients(root, components[name],
+                                               {n: k for n, (k, _) in first.items()}, {},
+                                               one.get(name, "")))
+            for name in components
+        }  # fmt: skip
+        assert each == {name: key for name, (key, _) in first.items()}  # as the build checks it

@@ -90,6 +90,26 @@ def test_the_whole_is_what_one_agent_writes() -> None:
     assert stage.joined(PLAN, {"2": TWO, "1": ONE}) == whole
 
 
+def test_what_was_built_first_is_joined_too() -> None:
+    plan = plan_of(
+        planned("root", shard=0), planned("a", "root", shard=1), planned("b", "root", shard=2)
+    )
+    first, one = lock_of(plan, 0, image("root")), lock_of(plan, 1, image("a", parents=["root"]))
+    two = lock_of(plan, 2, image("b", parents=["root"]))
+    whole = stage.joined(plan, {"0": first, "1": one, "2": two})
+    assert set(whole.components) == {"root", "a", "b"}
+    assert not whole.failed
+    with pytest.raises(MissingInputError, match="no lock of shard 0/2"):
+        stage.joined(plan, {"1": one, "2": two})
+    broken = changed(first, components={}, failed={"root": failure("root")})
+    whole = stage.joined(plan, {"0": broken, "1": one, "2": two})
+    assert {name: one.step for name, one in whole.failed.items()} == {
+        "root": "build", "a": "parent", "b": "parent",
+    }  # fmt: skip
+    with pytest.raises(MissingInputError, match="not divided"):
+        stage.joined(plan_of(planned("a", shard=0), planned("b", shard=None)), {"0": first})
+
+
 OTHER_DIGEST = changed(TWO, components={"c": image("c", "sha256:other")})
 OTHER_KEY = changed(TWO, components={"c": image("c", key="old")})
 FAILED = changed(TWO, components={}, failed={"c": failure("c")})
@@ -246,13 +266,13 @@ def leave(folder: Path, lock: Lock, *, report: bool = True) -> Path:
     storage.write(path, lock)
     suites = []
     for name in reversed([*lock.components, *lock.failed]):
-        suite = junit.Suite(name)
+        suite = junit.Suite(f"image.{name}")
         suite.passed("build", 1.0)
         if name in lock.failed:
             suite.failed("scan", "<no> & no")
         suites.append(suite)
     if report:
-        junit.write(folder / shards.file_of((number, count), "reports/images.xml"), suites)
+        junit.write(folder / shards.report_of((number, count), "reports/images.xml"), suites)
     return path
 
 
@@ -284,8 +304,8 @@ def test_merge_on_the_command_line(project: Any) -> None:
     done = invoke(project)
     assert done.exit_code == 0, done.output
     assert written(project) == stage.joined(PLAN, {"1": ONE, "2": TWO})
-    assert suites(project) == {name: ["build"] for name in ("a", "b", "base", "c")}
-    assert list(suites(project)) == ["a", "b", "base", "c"]
+    names = [f"image.{name}" for name in ("a", "b", "base", "c")]
+    assert list(suites(project).items()) == [(name, ["build"]) for name in names]
     assert "c  r/p/c@sha256:c" in done.stdout.splitlines()
 
 
@@ -294,7 +314,7 @@ def test_locks_from_elsewhere_with_their_reports(project: Any, tmp_path: Path) -
     done = invoke(project, *given, "--json")
     assert done.exit_code == 0, done.output
     assert msgspec.convert(json.loads(done.stdout), Lock) == written(project)
-    assert set(suites(project)) == {"a", "b", "base", "c"}
+    assert set(suites(project)) == {"image.a", "image.b", "image.base", "image.c"}
 
 
 def test_a_dry_run_checks_and_writes_nothing(project: Any) -> None:
@@ -324,7 +344,8 @@ def test_a_merge_of_failures_is_written_and_fails_as_build_does(project: Any) ->
     assert set(whole.components) == {"a", "b"}
     assert whole.failed["c"].message == "component 'c' was not built because base failed"
     assert suites(project) == {
-        "a": ["build"], "b": ["build"], "base": ["build", "scan!"], "c": ["parent!"],
+        "image.a": ["build"], "image.b": ["build"], "image.base": ["build", "scan!"],
+        "image.c": ["build!", "scan", "push"],
     }  # fmt: skip
 
 
@@ -348,13 +369,15 @@ def test_a_report_that_is_missing_is_told_and_a_damaged_one_an_error(project: An
     done = invoke(project)
     assert done.exit_code == 0
     assert "the report lacks shard 2/2" in done.stderr
-    assert set(suites(project)) == {"a", "b", "base"}
-    (project.root / "build/reports/images.2-of-2.xml").write_text("<testsuites>")
+    assert set(suites(project)) == {"image.a", "image.b", "image.base"}
+    (project.root / "build/reports/shards/images.2-of-2.xml").write_text("<testsuites>")
     assert isinstance(invoke(project).exception, MissingInputError)
 
 
 def test_names_of_a_shard_s_files() -> None:
     assert shards.file_of((1, 4), "images.lock.json") == "images.lock.1-of-4.json"
-    assert shards.file_of((1, 4), "reports/images.xml") == "reports/images.1-of-4.xml"
     assert shards.file_of(None, "images.lock.json") == "images.lock.json"
+    # Not beside the whole's: `reports/*.xml` would count its cases twice.
+    assert shards.report_of((1, 4), "reports/x.xml") == "reports/shards/x.1-of-4.xml"
+    assert shards.report_of(None, "reports/x.xml") == "reports/x.xml"
     assert shards.label((1, 4)) == "1/4"

@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from ci import build, forecast
+from ci import build, dividing, forecast
 from ci import plan as stage
 from ci import run as whole
 from ci.cli import cli
 from ci.workspace import Workspace
 from ci_tools import durations, storage
+from ci_tools.components import scaling, shards
 from ci_tools.documents import Lock, LockedImage, Plan, PlannedComponent, Source, Verdict
 from ci_tools.errors import USAGE_EXIT_CODE, MissingInputError
 
@@ -39,7 +40,10 @@ def lock(path: Path, project: str = "ml", **seconds: float) -> Path:
 @pytest.fixture
 def project(repository: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("KFP_CI_HOME", str(tmp_path / "home"))
-    repository.write("ci.yaml", "project: ml\nbuild: {jobs: 1}\n")
+    repository.write(
+        "ci.yaml", "project: ml\nbuild: {jobs: 1, agent_seconds: 1}\n"
+        "environments: {dev: {registry: {host: registry.example.com}}}\n",
+    )  # fmt: skip
     repository.write("base/Dockerfile", "FROM scratch\n")
     repository.write("train/Dockerfile", "FROM ml/base\n")
     for name in ("x", "y", "z"):
@@ -47,9 +51,11 @@ def project(repository: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return repository
 
 
-def workspace(project: Any, *, dry_run: bool = True) -> Workspace:
+def workspace(project: Any, *, dry_run: bool = True, env: str = "local") -> Workspace:
     root = project.root
-    return Workspace(repository=root, build=root / "build", dry_run=dry_run)
+    return Workspace(
+        repository=root, build=root / "build", dry_run=dry_run, environment_name=env
+    )  # fmt: skip
 
 
 def seconds(plan: Plan) -> dict[str, float]:
@@ -93,7 +99,7 @@ def test_what_is_built_takes_no_time_and_binds_nobody(
     monkeypatch.setattr(stage, "ask", ask)
     here = workspace(project, dry_run=False)
     lock(here.build / "images.lock.json", base=50.0, x=5.0, y=9.0, z=2.0, train=7.0)
-    plan = stage.plan(here, drift=False, division=stage.Division(2), jobs=1)
+    plan = stage.plan(here, drift=False, division=dividing.Division(2), jobs=1)
     assert seconds(plan) == {"base": 0.0, "x": 5.0, "y": 0.0, "z": 2.0, "train": 7.0}
     shard = {component.name: component.shard for component in plan.components}
     assert plan.shards == 2
@@ -108,10 +114,68 @@ def test_without_the_option_nothing_is_divided(project: Any) -> None:
     plan = stage.plan(workspace(project))
     assert plan.shards == 1
     assert {component.shard for component in plan.components} == {None}
-    one = stage.plan(workspace(project), division=stage.Division(1))
+    one = stage.plan(workspace(project), division=dividing.Division(1))
     assert {component.shard for component in one.components} == {1}
-    auto = stage.plan(workspace(project), division=stage.Division(None, most=8))
-    assert auto.shards == 3  # base and train, 60 s; two of the others; the third
+    auto = stage.plan(workspace(project, env="dev"), division=dividing.Division(None, most=8))
+    assert auto.shards == 3  # base and train; two of the others; the third
+
+
+def test_what_other_agents_do_not_reach_is_not_divided_unasked(
+    project: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = stage.plan(workspace(project), division=dividing.Division(None))
+    assert plan.shards == 1
+    assert {component.shard for component in plan.components} == {1}
+    assert shards.needed(plan) == []
+    assert (
+        "'local' is on this machine, where other agents do not reach it" in capsys.readouterr().err
+    )
+    plan = stage.plan(workspace(project), division=dividing.Division(2))
+    assert plan.shards == 2
+    assert "can be built on this machine only" in capsys.readouterr().err
+    stage.plan(workspace(project, env="dev"), division=dividing.Division(2))
+    assert "on this machine" not in capsys.readouterr().err
+
+
+def test_an_agent_that_is_long_to_be_ready_is_not_asked_for(project: Any) -> None:
+    project.write("ci.yaml", "{project: ml, build: {jobs: 1, agent_seconds: 3600}, "
+                  "environments: {dev: {registry: {host: registry.example.com}}}}")  # fmt: skip
+    plan = stage.plan(workspace(project, env="dev"), division=dividing.Division(None))
+    assert plan.shards == 1
+    assert stage.lines(plan, 1, dividing.costs(workspace(project)))[-2] == (
+        "1 shard: at most 5 min expected on one agent, and another is ready after 1 h; "
+        "critical path 2 min"
+    )
+
+
+def test_nothing_to_build_needs_no_agent(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(_registry: object, planned: Sequence[PlannedComponent]) -> None:
+        for component in planned:
+            component.state = "built"
+
+    monkeypatch.setattr(stage, "ask", ask)
+    here = workspace(project, dry_run=False, env="dev")
+    plan = stage.plan(here, drift=False, division=dividing.Division(None, first=True))
+    assert plan.shards == 1
+    assert shards.needed(plan) == []
+    assert stage.lines(plan, 1, dividing.costs(here))[-1] == "nothing needs building"
+    assert not any("expected" in line for line in stage.lines(plan, 1, dividing.costs(here)))
+
+
+def test_a_parent_of_much_is_built_first(project: Any) -> None:
+    for name in "abcdefgh":
+        project.write(f"{name}/Dockerfile", f"FROM ml/base\nLABEL a={name}\n")
+    here = workspace(project, env="dev")
+    bound = stage.plan(here, division=dividing.Division(None))
+    free = stage.plan(here, division=dividing.Division(None, first=True))
+    assert {component.shard for component in bound.components} == {1, 2}
+    assert {one.name for one in free.components if one.shard == 0} == {"base"}
+    assert free.shards > 2
+    assert {one.shard for one in free.components} == set(range(free.shards + 1))
+    storage.write(here.build / stage.FILE, free)
+    assert build.first(here) == (0, free.shards)
+    storage.write(here.build / stage.FILE, bound)
+    assert build.first(here) is None
 
 
 def planned(name: str, *parents: str, **fields: Any) -> PlannedComponent:
@@ -167,6 +231,25 @@ def test_a_plan_in_words() -> None:
         "1 shard too many: --shards 3 would do",
     ]
     one = plan_of(planned("a", expected=100.0), planned("b", state="built"))
+    assert forecast.division(plan, 2, scaling.Costs(agent=60.0, merge=5.0)) == [
+        "4 shards: 2 min 45 s expected on 3 agents, 1 min 40 s on one; critical path 1 min 40 s"
+    ]
+    first = plan_of(
+        planned("base", expected=30.0, shard=0),
+        planned("a", "base", expected=60.0, shard=1),
+        planned("b", "base", expected=40.0, shard=2),
+        shards=2,
+    )
+    assert forecast.summary(first, 1) == "3 to build, about 1 min 30 s in 2 shards"
+    assert forecast.shard_lines(first, 1) == [
+        "shard 0/2, first: 1 to build, about 30 s: base",
+        "shard 1/2: 1 to build, about 1 min: a",
+        "shard 2/2: 1 to build, about 40 s: b",
+    ]
+    assert forecast.division(first, 1, scaling.Costs(agent=10.0, merge=5.0)) == [
+        "2 shards: 1 min 45 s expected on 2 agents, 2 min 10 s on one; critical path 1 min 30 s"
+    ]
+    assert forecast.division(one, 8, scaling.Costs()) == []
     assert forecast.summary(one, 8) == "1 to build, about 1 min 40 s"
     assert forecast.shard_lines(one, 8) == []
     assert forecast.summary(plan_of(planned("b", state="built")), 8) == "nothing needs building"
@@ -191,16 +274,37 @@ def invoke(project: Any, *arguments: str) -> Any:
 def test_shards_and_timings_on_the_command_line(project: Any, tmp_path: Path) -> None:
     given = str(lock(tmp_path / "1", base=10.0, train=20.0, x=30.0, y=30.0, z=30.0))
     done = invoke(project, "plan", "--dry-run", "--shards", "auto", "--max-shards", "3", "--json",
-                  "--timings", given)  # fmt: skip
+                  "--timings", given, "--env", "dev")  # fmt: skip
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert told["shards"] == 2
+    assert (told["shards"], told["environment"]) == (2, "dev")
     assert {one["name"]: one["expected"] for one in told["components"]}["train"] == 20.0
     done = invoke(project, "plan", "--dry-run", "--shards", "4", "-j", "2", "--timings", given)
     assert done.stdout.splitlines()[-1] == (
         "at most 5 to build, about 30 s in 4 shards with 2 at once"
     )
     assert sum(line.startswith("shard ") for line in done.stdout.splitlines()) == 4
+
+
+@pytest.mark.parametrize(("value", "most"), [("2", 2), ("1", 1), ("", 3), (" 2 ", 2)])
+def test_the_environment_says_how_many_agents_there_are(
+    project: Any, monkeypatch: pytest.MonkeyPatch, value: str, most: int
+) -> None:
+    monkeypatch.setenv("KFP_CI_MAX_SHARDS", value)
+    plan = ["plan", "--dry-run", "--shards", "auto", "--env", "dev", "--json"]
+    done = invoke(project, *plan)
+    assert json.loads(done.stdout)["shards"] == most
+    assert json.loads(invoke(project, *plan, "--max-shards", "1").stdout)["shards"] == 1
+
+
+@pytest.mark.parametrize("value", ["0", "257", "many", "2; touch x", "$(id)", "-1", "1e1"])
+def test_what_is_no_number_of_agents(
+    project: Any, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("KFP_CI_MAX_SHARDS", value)
+    done = invoke(project, "plan", "--dry-run", "--shards", "auto", "--env", "dev")
+    assert done.exit_code == USAGE_EXIT_CODE
+    assert "--max-shards" in done.output
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "257", "x", "", "1.5", "²"])
@@ -231,15 +335,64 @@ def test_build_is_told_its_shard(project: Any, monkeypatch: pytest.MonkeyPatch) 
     }  # fmt: skip
     assert invoke(project, "build").exit_code == 0
     assert not {value for value in calls[1].values() if value}
+    assert invoke(project, "build", "--shard", "0/4").exit_code == 0
+    assert calls[2]["shard"] == (0, 4)
 
 
-@pytest.mark.parametrize("value", ["0/4", "5/4", "1/0", "2", "a/b", "1/4/4", "-1/4", "1 /4", "²/4"])
+def test_build_first(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = taken(monkeypatch)
+    assert isinstance(invoke(project, "build", "--first").exception, MissingInputError)  # no plan
+    plan = plan_of(planned("base", shard=1), planned("a", "base", shard=1), shards=3)
+    storage.write(project.root / "build" / stage.FILE, plan)
+    done = invoke(project, "build", "--first")
+    assert (done.exit_code, calls) == (0, [])
+    assert done.stdout == "No shard waits for an image that is to be built.\n"
+    written = plan_of(planned("base", shard=0), planned("a", "base", shard=1), shards=3)
+    storage.write(project.root / "build" / stage.FILE, written)
+    assert invoke(project, "build", "--first").exit_code == 0
+    assert [call["shard"] for call in calls] == [(0, 3)]
+    for more in (["--plan"], ["--shard", "1/3"]):
+        assert invoke(project, "build", "--first", *more).exit_code == USAGE_EXIT_CODE
+
+
+@pytest.mark.parametrize("value", ["5/4", "0/0", "1/0", "2", "a/b", "1/4/4", "-1/4", "1 /4", "²/4"])
 def test_what_is_no_shard(project: Any, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     calls = taken(monkeypatch)
     done = invoke(project, "build", f"--shard={value}")
     assert done.exit_code == USAGE_EXIT_CODE
     assert f"'{value}' is no shard" in done.output
     assert calls == []
+
+
+def test_what_stands_on_a_parent_that_failed_first_is_not_begun(project: Any) -> None:
+    plan = plan_of(
+        planned("good", shard=0, digest="sha256:1"), planned("bad", shard=0),
+        planned("a", "good", shard=1), planned("b", "bad", "good", shard=1),
+        planned("c", "b", shard=1), shards=2,
+    )  # fmt: skip
+    blocked: dict[str, list[str]] = {}
+
+    class Work:  # of an image, as far as it is asked here
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def blocked(self, by: list[str]) -> None:
+            blocked[self.name] = by
+
+    def begin(number: int) -> None:
+        mine = {one.name: one for one in shards.members(plan, (number, 2))}
+        build._without_parent(plan, mine, {name: Work(name) for name in mine})  # type: ignore[misc]
+
+    begin(1)
+    assert blocked == {"b": ["bad"]}  # and c waits for b, in the same schedule
+    blocked.clear()
+    begin(0)
+    assert blocked == {}
+    plan.components[0].digest = None
+    begin(0)
+    with pytest.raises(MissingInputError, match="good, bad: not in the registry") as caught:
+        begin(1)
+    assert "build --first" in caught.value.todo
 
 
 def test_run_fails_fast_too(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:

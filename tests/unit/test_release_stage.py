@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -324,6 +325,21 @@ def test_what_must_not_be_promoted_is_marked_and_not_signed(
     assert "not signed" in project.run("releases", "verify", release.name, code=51).stderr
     for name, digest in project.digests.items():  # nor is anything said of its images
         assert not referrers.attached(project.registry, f"ml/{name}", digest, images.TYPE)
+
+
+def test_a_release_is_found_by_what_means_its_commit_to_git(project: Project) -> None:
+    project.run("release")
+    name = project.released().name
+    git = ["git", "-C", os.fspath(project.root)]
+    subprocess.run([*git, "tag", "v1"], check=True)
+    for what in ("HEAD", "v1"):
+        assert project.run("releases", "show", what).stdout.split()[0] == name
+    by = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, *by, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
+    assert f"no release '{head}'" in project.run("releases", "show", "HEAD", code=52).stderr
+    for odd in ("HEAD..", "v1^{tree}:x", "v2"):
+        project.run("releases", "show", odd, code=52)
 
 
 def test_a_release_that_is_not_published_is_on_disk_alone(project: Project) -> None:

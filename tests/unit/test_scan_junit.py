@@ -91,7 +91,7 @@ def test_a_suite_for_each_platform() -> None:
     ]  # fmt: skip
     releases = of(image("a", reference="r@sha256:" + "1" * 64), image("a", reference="r@sha256:2"))
     assert [suite.name for suite in scan_junit.suites(releases)] == [
-        "scan.a (111111111111)", "scan.a (2)",
+        "scan.a", "scan.a (2)",
     ]  # fmt: skip
 
 

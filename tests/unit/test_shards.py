@@ -171,17 +171,57 @@ def test_no_more_shards_than_help() -> None:
     assert shards.fewest(slight, 3, 1) == 2
 
 
-@given(plans(), st.integers(1, 5), st.integers(1, 3))
-def test_the_fewest_are_hardly_slower_and_one_less_would_be(
-    components: list[PlannedComponent], most: int, jobs: int
+@given(plans(), st.integers(1, 5), st.integers(1, 3), st.integers(0, 60))
+def test_the_fewest_are_hardly_slower_and_less_would_be(
+    components: list[PlannedComponent], most: int, jobs: int, dividing: int
 ) -> None:
-    def slowest(count: int) -> float:
-        return max(walls(components, shards.assign(components, count, jobs), jobs), default=0.0)
+    # Of a group only chain and work count, so what is built binds no chain here.
+    for component in components:
+        if component.state == "built":
+            component.parents = []
 
-    count = shards.fewest(components, most, jobs)
+    def takes(count: int) -> float:
+        assigned = shards.assign(components, count, jobs)
+        return max(walls(components, assigned, jobs), default=0.0) + dividing * (count > 1)
+
+    count = shards.fewest(components, most, jobs, dividing)
+    enough = 1.1 * min(takes(1), takes(min(most, max(len(_works(components)), 1))))
     assert 1 <= count <= most
-    assert slowest(count) <= 1.1 * slowest(most) + 1e-9
-    assert count == 1 or slowest(count - 1) > 1.1 * slowest(most) - 1e-9
+    assert takes(count) <= enough + 1e-9
+    assert all(takes(less) > enough - 1e-9 for less in range(1, count))
+    to_build = [c for c in components if c.state != "built"]
+    assigned = shards.assign(components, count, jobs)
+    assert {assigned[c.name] for c in to_build} == (set(range(1, count + 1)) if to_build else set())
+
+
+def test_a_short_build_takes_no_second_agent() -> None:
+    short = [planned(f"c{n}", expected=5.0) for n in range(8)]
+    assert shards.fewest(short, 8, 2) == 4
+    assert shards.fewest(short, 8, 2, dividing=65.0) == 1
+    long = [planned(f"c{n}", expected=500.0) for n in range(8)]
+    assert shards.fewest(long, 8, 2, dividing=65.0) == 4
+
+
+def test_what_is_built_first_binds_nobody() -> None:
+    components = [planned("base"), planned("mid", "base"), *(planned(n, "mid") for n in "abcd")]
+    found = shards.assign(components, 2, 1, frozenset(["base", "mid"]))
+    assert (found["base"], found["mid"]) == (0, 0)
+    assert sorted(found[n] for n in "abcd") == [1, 1, 2, 2]
+    assert shards.slowest(components, found, 1) == 40.0
+    half = shards.assign(components, 2, 1, frozenset(["base"]))
+    assert half["base"] == 0
+    assert {half[n] for n in "abcd"} == {half["mid"]}
+
+
+def test_which_shards_need_an_agent() -> None:
+    assert shards.needed(plan(planned("a", shard=1))) == []
+    assert shards.needed(plan(planned("a"))) == []
+    assert shards.needed(plan()) == []
+    built = [planned(n, built=True, shard=s) for n, s in (("a", 1), ("b", 2))]
+    assert shards.needed(plan(*built, shards=2)) == []
+    # `merge` asks for the lock of a shard in which there is only something to look at.
+    some = plan(planned("x", shard=1), *built, planned("first", shard=0), shards=4)
+    assert shards.needed(some) == [(1, 4), (2, 4)]
 
 
 def plan(*components: PlannedComponent, shards: int = 1) -> Plan:

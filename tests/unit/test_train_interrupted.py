@@ -58,7 +58,7 @@ def test_ctrl_c_lets_go_of_every_run(world: World, what: Any) -> None:
         assert run["states"] == (["CANCELING", "CANCELED"] if what == "cancel" else ["RUNNING"])
     written = storage.read(world.workspace().build / "train.json", Training, made_by="train")
     assert [run.test for run in written.runs] == ["a"]
-    assert list(world.cases()) == ["training.training/a.run"]
+    assert list(world.cases()) == ["train.training/a.run"]
 
 
 def test_an_embedded_run_that_was_stopped_is_no_time_out(

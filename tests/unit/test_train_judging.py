@@ -272,3 +272,26 @@ def test_metrics_that_json_has_not_are_told_and_the_file_stays_readable(tmp_path
     training = Training(environment="local", runs=[one])
     storage.write(tmp_path / "train.json", training)
     assert storage.read(tmp_path / "train.json", Training, made_by="train") == training
+
+
+TOLERANCE = AgainstMain(better="higher", relative=0.1)
+
+
+@pytest.mark.parametrize("before", [None, baseline(metrics={"a": 1.0}, seconds=3.0)])
+@pytest.mark.parametrize(
+    "expect",
+    [
+        Expect(),
+        Expect(metrics={"a": Bound(min=0), "b": Bound(main=TOLERANCE)}, outputs={"m": Output()}),
+        Expect(duration=Duration(max=5)),
+        Expect(duration=Duration(max=5, main=Tolerance(relative=0.5))),
+        Expect(duration=Duration(main=Tolerance(relative=0.5))),
+    ],
+)
+def test_a_run_that_failed_has_checks_of_the_same_names(
+    expect: Expect, before: Baseline | None
+) -> None:
+    judged = [check.name for check in judging.judge(run(), expect, before)]
+    left_out = judging.left_out(expect, "the run ended FAILED")
+    assert [check.name for check in left_out] == judged
+    assert all(check.note == "the run ended FAILED" and not check.missed for check in left_out)

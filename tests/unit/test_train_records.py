@@ -42,7 +42,7 @@ def test_what_passed_is_not_run_again_until_something_that_it_depends_on_changes
     assert second.runs[0].notes[0].startswith(f"unchanged since run {first.runs[0].run_id} of")
     assert second.runs[0].log == ""
     assert len(world.kubeflow.runs) == 2
-    assert world.cases()["training.training/smoke.run"].startswith("skipped: unchanged since run")
+    assert world.cases()["train.training/smoke.run"].startswith("skipped: unchanged since run")
     train.raise_failures(second)
 
 
@@ -145,7 +145,7 @@ def test_mains_last_passed_run_is_what_a_branch_is_compared_with(world: World) -
     (run,) = world.train().runs
     assert run.baseline is None
     assert run.notes == ["metrics.accuracy.main: main has no passed run of this test yet"]
-    case = world.cases()["training.training/smoke.metrics.accuracy.main"]
+    case = world.cases()["train.training/smoke.metrics.accuracy.main"]
     assert case == "skipped: main has no passed run of this test yet"
     world.repository.git("checkout", "-q", "-b", "feature")
     world.metrics = {"accuracy": 0.90}

@@ -53,10 +53,10 @@ def test_a_test_is_run_judged_and_reported(world: World) -> None:
     assert (run.test, run.state, run.parameters) == ("smoke", "SUCCEEDED", {"rows": 7})
     assert run.unmet == ["accuracy is 0.8, below 0.9", "loss was not reported"]
     assert world.cases() == {
-        "training.training/smoke.run": "passed",
-        "training.training/smoke.metrics.accuracy": "failure: accuracy is 0.8, below 0.9",
-        "training.training/smoke.metrics.loss": "failure: loss was not reported",
-        "training.training/smoke.duration": "passed",
+        "train.training/smoke.run": "passed",
+        "train.training/smoke.metrics.accuracy": "failure: accuracy is 0.8, below 0.9",
+        "train.training/smoke.metrics.loss": "failure: loss was not reported",
+        "train.training/smoke.duration": "passed",
     }
     root = ET.parse(world.repository.root / "build/reports/training.xml").getroot()
     properties = {it.get("name"): it.get("value") for it in root.iter("property")}
@@ -100,7 +100,7 @@ def test_a_failed_run_says_which_task_what_it_said_last_and_where_the_rest_is(
         assert "KeyError: 'age'" in told
         assert run.url in told
         assert run.log in told
-    assert world.cases()["training.training/default.run"].startswith("failure: FAILED task 'go'")
+    assert world.cases()["train.training/default.run"].startswith("failure: FAILED task 'go'")
     log = Path(run.log).read_text()
     assert all(f"\n{line}\n" in log for line in lines)  # all of it is there, and only there
     assert "line 150\n" not in run.message

@@ -1,0 +1,1 @@
+"""Stages that drive a Jenkins controller: build, status, logs, artifacts, lint."""
