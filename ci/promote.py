@@ -131,7 +131,7 @@ def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -
     for warning in judged.warnings:
         target.workspace.console.warn(f"going back all the same: {warning}")
     with _lease(target, request, release.name) as alive:
-        journal = target.journals.read()
+        journal = target.journals.read_closed(request.wait)
         _check_open(journal, release.name, action)
         head = target.records.head()
         if journal is None or not journal.open:

@@ -176,3 +176,46 @@ def test_a_damaged_journal_is_told(registry: Registry, tmp_path: Path) -> None:
     moving.put(registry, "ml/promotions", "prod__journal", journal.TYPE, b"{}")
     with pytest.raises(MissingInputError, match="damaged"):
         journals(registry, tmp_path).read()
+
+
+def test_a_journal_that_is_about_to_be_closed_is_waited_for(
+    registry: Registry, fake: FakeRegistry, tmp_path: Path
+) -> None:
+    one: d.Journal = begun(2)
+    for step in one.steps:
+        step.state = "done"
+    first, other = journals(registry, tmp_path / "1"), journals(registry, tmp_path / "2")
+    first.keep(one)
+    looks: list[str] = []
+
+    def closes(_: str, path: str) -> None:
+        if path.endswith("/manifests/prod__journal"):
+            looks.append(path)
+            if len(looks) == 3:
+                fake.before = lambda *_: None
+                one.open = False
+                first.keep(one)
+
+    fake.before = closes
+    found = other.read_closed(60.0)
+    assert found is not None
+    assert not found.open
+    assert len(looks) == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "changes", "state"),
+    [(0.0, {}, "done"), (60.0, {"undoing": True}, "done"), (60.0, {}, "begun")],
+    ids=["nobody waits", "it goes back", "it is within a step"],
+)
+def test_one_that_is_open_for_long_is_not(
+    registry: Registry, tmp_path: Path, seconds: float, changes: dict[str, Any], state: Any
+) -> None:
+    one: d.Journal = begun(2)
+    for step in one.steps:
+        step.state = "done"
+    one.steps[-1].state = state
+    for name, value in changes.items():
+        setattr(one, name, value)
+    journals(registry, tmp_path / "1").keep(one)
+    assert journals(registry, tmp_path / "2").read_closed(seconds) == one
