@@ -120,7 +120,9 @@ def undo(workspace: Workspace, request: Request) -> Promotion | None:
 
 def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -> Promotion:
     release = bundle.release
-    _check_open(target.journals.read(), release.name, action)
+    if not request.wait:  # else it may be one that is waited for
+        _check_open(target.journals.read(), release.name, action)
+    _ = target.signer  # a key that is missing is told before anything is touched
     by = person()
     known = facts.gathered(target, bundle, action, by=by, approvals=request.approvals)
     judged = gate.judge(known, target.settings, action)
@@ -129,7 +131,7 @@ def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -
     for warning in judged.warnings:
         target.workspace.console.warn(f"going back all the same: {warning}")
     with _lease(target, request, release.name) as alive:
-        journal = target.journals.read()
+        journal = target.journals.read_closed(request.wait)
         _check_open(journal, release.name, action)
         head = target.records.head()
         if journal is None or not journal.open:

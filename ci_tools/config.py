@@ -148,7 +148,8 @@ class Branches(Section):
 class Ecr(Section):
     """How a repository is made in ECR; one that is there stays as it is.
 
-    Tags are always immutable, and images tagged `release-*` never expire.
+    Tags are always immutable, and images tagged `release-*` never expire, nor does what is
+    attached to an image before the image does.
     encryption: `AES256`, or the ARN of a KMS key.
     untagged_days: days after which an image that no tag names is deleted.
     expire_days: the same for the images of keys; without it they stay.
@@ -193,8 +194,10 @@ class Environment(Section):
 
     allow_incomplete_scan: go on (loudly) where no vulnerability database can
     be had.
-    releases: where releases are kept beside the registry: `s3://bucket/prefix`.
-    signing: without it releases are not signed, and no environment takes them.
+    releases: where releases are kept beside the registry: `s3://bucket/prefix`. The
+    lock of promotions is there, too.
+    signing: without it releases are not signed, and no environment takes them; with it
+    only signed records of promotions to this environment are believed.
     """
 
     registry: Registry | None = None

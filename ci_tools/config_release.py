@@ -12,7 +12,8 @@ Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class Signing(Section):
-    """How releases and images are signed. The private key is never in the repository.
+    """How releases, images and records of promotions are signed. The private key is never
+    in the repository.
 
     key: file of a private key (Ed25519 or ECDSA P-256; PEM, or as `cosign
     generate-key-pair` writes it), or a key of AWS KMS: `awskms:` and its id, alias
@@ -36,8 +37,8 @@ class Signing(Section):
 class Promotion(Section):
     """What an environment takes.
 
-    keys: files of the public keys (PEM) that may have signed a release, relative to
-    the repository.
+    keys: files of the public keys (PEM) that may have signed a release, or a record of
+    a promotion where the environment signs them, relative to the repository.
     after: the environment that a release must have been verified in before, and
     whose registry it comes from; without one it need not have been, anywhere.
     branches: patterns of origin's branches, on one of which its commit must be.

@@ -10,10 +10,11 @@ from ci.promotion.target import Target
 from ci_tools import git
 from ci_tools.documents import Action, Release
 from ci_tools.errors import CIError, ReleaseSignatureError, ToolError
-from ci_tools.promotion import gate
+from ci_tools.promotion import gate, signed
 from ci_tools.promotion.gate import Facts, Scanned
 from ci_tools.release import keys, signing
 from ci_tools.release.bundle import Bundle
+from ci_tools.release.keys import Key
 
 SCANS = Path("reports") / "promote"
 
@@ -46,19 +47,21 @@ def gathered(
     on_branch, branch_problem = _branch(target, release)
     # What an unsigned release names is not looked for anywhere.
     scans, unscanned = ([], {}) if signature else _scans(target, release, publish=not look_only)
+    verified, promoted_before, unproven = _proven(target, release, action, allowed)
     return Facts(
         release=release,
         signature=signature,
         project=workspace.project,
         on_branch=on_branch,
         branch_problem=branch_problem,
-        verified=_verified(target, release),
+        verified=verified,
         scans=scans,
         unscanned=unscanned,
         allow_incomplete=workspace.environment.allow_incomplete_scan,
         by=by,
         approvals=approvals,
-        promoted_before=action == "rollback" and _ran(target, release),
+        promoted_before=promoted_before,
+        unproven=unproven,
     )
 
 
@@ -73,23 +76,42 @@ def _branch(target: Target, release: Release) -> tuple[str, str]:
     return found, ""
 
 
-def _verified(target: Target, release: Release) -> str:
-    """How it was verified where it must have been; "" for not at all."""
+def _proven(
+    target: Target, release: Release, action: Action, allowed: Sequence[Key]
+) -> tuple[str, bool, str]:
+    """How it was verified where it must have been, whether this environment ran it, and
+    why a record of that is not believed. allowed: keys that may have signed one."""
+    if action == "rollback":
+        ran, unproven = _ran(target, release, allowed)
+        return "", ran, unproven
     after = target.settings.after
     if after is None:
-        return ""
+        return "", False, ""
     told = gate.verified_in(release, after)
     if told or target.source is None:
-        return told
-    return f"promoted to '{after}' before" if _ran(target.source, release) else ""
+        return told, False, ""
+    ran, unproven = _ran(target.source, release, allowed)
+    return f"promoted to '{after}' before" if ran else "", False, unproven
 
 
-def _ran(target: Target, release: Release) -> bool:
-    """Whether an environment was brought to it, and all of it was verified there."""
-    return any(
-        one.record.outcome == "done" and one.record.release == release.name
-        for one in target.records.history()
-    )
+def _ran(target: Target, release: Release, allowed: Sequence[Key]) -> tuple[bool, str]:
+    """Whether an environment was brought to it, and all of it was verified there; or else
+    why the records that say so are not believed, "" where there are none."""
+    why = ""
+    for kept in target.records.history():
+        if kept.record.outcome != "done" or kept.record.release != release.name:
+            continue
+        if not target.signs:
+            target.workspace.console.event(
+                f"'{target.name}' ran it, says a record that nobody signed "
+                f"(environments.{target.name}.signing is not set)"
+            )
+            return True, ""
+        found = signed.problem(kept.content, target.records.signature(kept), allowed)
+        if not found:
+            return True, ""
+        why = why or found
+    return False, why
 
 
 def _scans(

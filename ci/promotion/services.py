@@ -8,10 +8,11 @@ from typing import Protocol
 from ci import deploy as deploying
 from ci.workspace import Workspace
 from ci_tools.documents import Model, Revision
-from ci_tools.serving import aws, comparison
+from ci_tools.serving import aws, comparison, revisions
 from ci_tools.serving.cluster import Cluster
 from ci_tools.serving.declaration import Servable
 from ci_tools.serving.ecs import PredictionServices
+from ci_tools.serving.rollout import short
 from ci_tools.serving.service_settings import service_arguments
 from ci_tools.serving.task_definition import render
 
@@ -70,6 +71,15 @@ class Services(Protocol):
 
     def stop(self, service: str, task_definition: str | None) -> None:
         """No task runs any more; of this revision, None where there was none before."""
+
+    def disown(self, task_definition: str) -> None:
+        """No release names a revision any more: it goes with those that nobody needs."""
+
+    def clear(self, service: str, sha256: str) -> list[str]:
+        """Deregister what was registered for a service that was never made; its names.
+
+        sha256: see `Now`. Nothing where there is such a service.
+        """
 
 
 class _Now:
@@ -138,3 +148,24 @@ class EcsServices:
         else:
             order = {"taskDefinition": task_definition, "desiredCount": 0}
             self._cluster.update(service, order)
+
+    def disown(self, task_definition: str) -> None:
+        """Not deregistered at once: a service that it leaves may still drain its tasks, and
+        one that was scaled to nothing names it, to which ECS lets nobody go back once it is
+        deregistered."""
+        self._cluster.untag(task_definition, revisions.RELEASE)
+
+    def clear(self, service: str, sha256: str) -> list[str]:
+        if self._services.current(service) is not None:
+            return []
+        unused = [
+            one.task_definition
+            for one in self._services.history(service)
+            if one.ours
+            and one.cluster == self._settings.cluster
+            and not one.verified
+            and comparison.sha256(self._cluster.definition(one.task_definition)) == sha256
+        ]
+        for one in unused:
+            self._cluster.deregister(one)
+        return [short(one) for one in unused]

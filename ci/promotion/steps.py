@@ -30,6 +30,7 @@ from ci_tools.errors import PromotionUnderWayError
 from ci_tools.images import copy_set
 from ci_tools.images.copy_set import Event
 from ci_tools.kubeflow import names
+from ci_tools.promotion import signed
 from ci_tools.promotion.engine import Step
 from ci_tools.release import store
 from ci_tools.release.bucket import Bucket
@@ -206,7 +207,11 @@ class Record:
                 "See 'python -m ci releases history'",
             )
         record = recorded(self.journal, "done", self.now(), images=self.images)
-        kept = self.target.records.put(record)
+        signer = self.target.signer
+        kept = self.target.records.put(
+            record,
+            None if signer is None else lambda content: signed.envelope(signer, content, record),
+        )
         self.told(f"record: {self.target.registry.host}/{self.target.repository}@{kept.digest}")
         return {"digest": kept.digest}
 

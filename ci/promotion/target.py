@@ -16,11 +16,16 @@ from ci_tools.errors import ConfigError, WriteError
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.promotion import lease
+from ci_tools.promotion.bucket_claims import BucketClaims
+from ci_tools.promotion.claims import RegistryClaims
 from ci_tools.promotion.journal import Journals
-from ci_tools.promotion.lease import Lease
+from ci_tools.promotion.lease import Claims, Lease
 from ci_tools.promotion.records import REPOSITORY, Records
+from ci_tools.promotion.s3_slot import S3Slot
 from ci_tools.release import bundle as bundles
+from ci_tools.release import keys, signing
 from ci_tools.release.bundle import Bundle
+from ci_tools.release.signing import Signer
 
 RELEASES = publishing.REPOSITORY
 FILE = "promotion.json"
@@ -47,6 +52,31 @@ class Target:
             )
         return found
 
+    @property
+    def signs(self) -> bool:
+        """Whether records of the environment are signed, and unsigned ones not believed."""
+        return self.workspace.environment.signing is not None
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        """Who signs the environment's records; None where nobody does.
+
+        Raises ConfigError, also for a key that the environment itself would not believe;
+        CredentialsError and what making a signer raises.
+        """
+        settings = self.workspace.environment.signing
+        if settings is None:
+            return None
+        made = signing.signer(settings, self.workspace.repository)
+        allowed = keys.load_all(self.settings.keys, self.workspace.repository)
+        if made.key.id not in {key.id for key in allowed}:
+            raise ConfigError(
+                f"the key that signs records of '{self.name}' ({made.key.id[:12]}) is none that "
+                "it believes",
+                f"Name its public key: environments.{self.name}.promotion.keys in ci.yaml",
+            )
+        return made
+
     @cached_property
     def registry(self) -> Registry:
         return Registry.of(self.workspace.registry)
@@ -62,7 +92,15 @@ class Target:
 
     @cached_property
     def lease(self) -> Lease:
-        return Lease(self.registry, self.repository, self.name, self.directory, timing=lease.TIMING)
+        return Lease(self._claims(), self.name, self.directory, timing=lease.TIMING)
+
+    def _claims(self) -> Claims:
+        """In the bucket for releases where there is one: its lock is certain."""
+        bucket = self.workspace.environment.releases
+        if bucket is None:
+            return RegistryClaims(self.registry, self.repository, self.name, lease.TIMING)
+        slot = S3Slot(bucket, f"locks/{self.workspace.project}/{self.name}.json")
+        return BucketClaims(slot, str(slot), lease.TIMING)
 
     @cached_property
     def kubeflow(self) -> Kubeflow:

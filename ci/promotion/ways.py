@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ci.promotion.services import Services
 from ci.promotion.target import Target
-from ci_tools.documents import JournalStep
-from ci_tools.errors import DeploymentSupersededError
+from ci_tools.documents import JournalStep, Json
+from ci_tools.errors import CIError, DeploymentSupersededError
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.promotion.engine import Back
 from ci_tools.serving import declaration
@@ -68,7 +68,9 @@ class ServicesBack:
         before = step.before
         services, name, was = self.services(), before["service"], before["task_definition"]
         now = services.now(name)
-        if now is None or (now.desired == 0 and before["desired"] == 0):
+        if now is None:
+            return "it does not run, as before" + ("" if was else self._cleared(services, before))
+        if now.desired == 0 and before["desired"] == 0:
             return "it does not run, as before"
         ours = now.sha256 == before["ours"]
         if now.task_definition != was and not ours:
@@ -79,6 +81,7 @@ class ServicesBack:
             )
         if not was or before["desired"] == 0:
             services.stop(name, was or None)
+            self._disown(services, now.task_definition, was)
             return "scaled to 0 tasks, as before"
         if now.task_definition == was and now.serves:
             return f"{short(was)} serves as before"
@@ -86,7 +89,24 @@ class ServicesBack:
             before["declaration"].encode(), self.environment, name=f"the declaration of '{name}'"
         )
         services.go_back(servable, was, self.told)
+        self._disown(services, now.task_definition, was)
         return f"{short(was)} serves again"
+
+    def _cleared(self, services: Services, before: Json) -> str:
+        """What it registered before it was killed, which nothing can be using: a clause."""
+        try:
+            gone = services.clear(before["service"], before["ours"])
+        except CIError as error:
+            return f"; what was registered for it stays ({error.what})"
+        return f", and {', '.join(gone)} is deregistered" if gone else ""
+
+    def _disown(self, services: Services, ours: str, was: str) -> None:
+        """Else it would be kept for ever, as what a release names. It only takes room."""
+        if ours != was:
+            try:
+                services.disown(ours)
+            except CIError as error:
+                self.told(f"{short(ours)} stays registered ({error.what})")
 
 
 def ways_of(target: Target, told: Told) -> Mapping[str, Back]:

@@ -147,7 +147,10 @@ def found(place: Place) -> Held | None:
 def put(target: Place, held: Held) -> Answer:
     """Put a manifest whose parts are there. Raises PushError, CredentialsError, RegistryError."""
     registry, repository, reference = target
-    answer = upload.manifest(registry, repository, reference, held.content, held.media_type)
+    if held.read.subject is not None and reference == held.digest:
+        answer = upload.attachment(registry, repository, held.content, held.media_type)
+    else:
+        answer = upload.manifest(registry, repository, reference, held.content, held.media_type)
     if not answer.ok:
         raise upload.refused(registry, repository, answer, PushError)
     return answer

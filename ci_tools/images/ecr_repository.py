@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 RELEASES = "release-*"  # tags of images that a release names
 SERVING = "release-serving-"  # and a digest's begin: of images that a service was given
+ATTACHED = "attached-"  # and the digest: of what refers to an image
 # More than a repository can hold (ECR's quota is 100,000), so that no image is ever over it.
 _NEVER = 1_000_000
 
@@ -44,18 +45,21 @@ def lifecycle_policy(settings: config.Ecr) -> str:
 
     A rule with several patterns takes images that have all of them (the same
     guide, lifecycle_policy_parameters.html), so that each rule has one.
+
+    What refers to an image (attestation, SBOM, record of a scan) goes with it: "when
+    reference artifacts are present in a repository, Amazon ECR lifecycle policies
+    automatically expire or archive those artifacts within 24 hours of the deletion or
+    archival of the subject image" (LifecyclePolicies.html, where the other rules are).
+    That says not that a rule about untagged images spares them before, and users saw rules
+    count signatures as images (github.com/aws/containers-roadmap, issue 2613). So each has
+    a tag here (`upload.attachment`), and with it a rule that never fires. So has what hangs
+    on an image by a tag `sha256-<hex>`, as cosign's older signatures do.
     """
     days = {"countType": "sinceImagePushed", "countUnit": "days"}
     rules: list[tuple[str, dict[str, Any]]] = [
-        (
-            "releases stay",
-            {
-                "tagStatus": "tagged",
-                "tagPatternList": [RELEASES],
-                "countType": "imageCountMoreThan",
-                "countNumber": _NEVER,
-            },
-        ),
+        ("releases stay", _never(RELEASES)),
+        ("what refers to an image goes with it", _never(f"{ATTACHED}*")),
+        ("what is attached to an image by a tag stays", _never("sha256-*")),
         (
             "images that no tag names any more",
             {"tagStatus": "untagged", **days, "countNumber": settings.untagged_days},
@@ -86,6 +90,16 @@ def lifecycle_policy(settings: config.Ecr) -> str:
             ]
         }
     )
+
+
+def _never(pattern: str) -> dict[str, Any]:
+    """A selection of tags that takes none away, and keeps other rules from them."""
+    return {
+        "tagStatus": "tagged",
+        "tagPatternList": [pattern],
+        "countType": "imageCountMoreThan",
+        "countNumber": _NEVER,
+    }
 
 
 def differences(found: RepositoryTypeDef, settings: config.Ecr) -> list[str]:

@@ -192,8 +192,7 @@ def _described(registry: Registry, repository: str, subject: str) -> Descriptor:
 def _push(registry: Registry, repository: str, content: bytes, blobs: list[bytes]) -> None:
     for one in blobs:
         upload.blob(registry, repository, one)
-    digest = artifacts.digest_of(content)
-    answer = upload.manifest(registry, repository, digest, content, artifacts.MANIFEST)
+    answer = upload.attachment(registry, repository, content, artifacts.MANIFEST)
     if answer.status_code in (401, 403):
         raise upload.refused(registry, repository, answer)
     if not answer.ok:

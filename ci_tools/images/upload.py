@@ -13,7 +13,8 @@ from ci_tools.errors import CredentialsError, PushError, RegistryError
 from ci_tools.images import manifests
 from ci_tools.images.artifacts import digest_of
 from ci_tools.images.direct import Answer
-from ci_tools.images.registry import Registry
+from ci_tools.images.ecr_repository import ATTACHED
+from ci_tools.images.registry import TAG_TAKEN, Registry
 from ci_tools.images.transient import transient
 from ci_tools.images.transport import said
 
@@ -66,6 +67,23 @@ def manifest(
         data=content,
         limit=_WORDS,
     )
+
+
+def attachment(registry: Registry, repository: str, content: bytes, media_type: str) -> Answer:
+    """The registry's answer to a manifest that refers to another one.
+
+    On ECR it gets a tag of its own, since rules about untagged images need not spare it
+    (`ecr_repository.lifecycle_policy`). Raises as `manifest` does.
+    """
+    digest = digest_of(content)
+    if registry.ecr is not None:
+        tag = f"{ATTACHED}{digest.removeprefix('sha256:')}"
+        answer = manifest(registry, repository, tag, content, media_type)
+        if answer.status_code not in TAG_TAKEN or not there(
+            registry, repository, "manifests", digest
+        ):
+            return answer  # else: put there meanwhile, under an immutable tag
+    return manifest(registry, repository, digest, content, media_type)
 
 
 def delete(registry: Registry, repository: str, digest: str) -> bool:

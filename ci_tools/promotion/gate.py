@@ -36,6 +36,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     allow_incomplete: of the environment.
     by, approvals: who promotes, and who approved.
     promoted_before: whether the environment ran it once (a roll-back).
+    unproven: why a record that says so of either environment is not believed, a clause.
     """
 
     release: Release
@@ -50,6 +51,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     approvals: Sequence[str] = ()
     promoted_before: bool = False
+    unproven: str = ""
 
 
 class Judged(msgspec.Struct, kw_only=True):
@@ -86,10 +88,13 @@ def judge(facts: Facts, settings: Promotion, action: Action) -> Judged:
             f"{', '.join(settings.branches)}"
         )
     if action == "rollback":
-        if not facts.promoted_before:
+        if facts.unproven:
+            refusals.append(f"the record that it ran here is not believed: {facts.unproven}")
+        elif not facts.promoted_before:
             refusals.append("the environment never ran it, so that there is nothing to go back to")
     elif settings.after is not None and not facts.verified:
-        refusals.append(f"it was not verified in '{settings.after}'")
+        why = f" (the record of that is not believed: {facts.unproven})" if facts.unproven else ""
+        refusals.append(f"it was not verified in '{settings.after}'{why}")
     refusals += _approvals(facts, settings)
     scans = _scans(facts)
     if action == "rollback":

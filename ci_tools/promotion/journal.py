@@ -16,6 +16,7 @@ from ci_tools.images import moving
 from ci_tools.images.registry import Registry
 
 TYPE = "application/vnd.kfp-ci.promotion-journal.v1+json"
+_CLOSING, _LOOK = 20.0, 0.2  # seconds
 
 
 def newest(here: Journal | None, there: Journal | None) -> Journal | None:
@@ -47,6 +48,25 @@ class Journals:
         if self._path.exists():
             here = storage.read(self._path, Journal, made_by="promote")
         return newest(here, there)
+
+    def read_closed(self, seconds: float) -> Journal | None:
+        """As `read`. Where all steps are done it will be closed in a moment, which is waited
+        for: a claim in a registry is free with the record, and who put that writes on.
+
+        seconds: at most, and never longer than `_CLOSING`.
+        """
+        from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+        def closing(one: Journal | None) -> bool:
+            done = one is not None and all(step.state == "done" for step in one.steps)
+            return done and one is not None and one.open and not one.undoing
+
+        return Retrying(
+            retry=retry_if_result(closing),
+            stop=stop_after_delay(min(seconds, _CLOSING)),
+            wait=wait_fixed(_LOOK),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )(self.read)
 
     def keep(self, journal: Journal) -> None:
         """Write it, here first. Raises WriteError, RegistryError, CredentialsError."""

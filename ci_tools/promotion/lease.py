@@ -1,19 +1,11 @@
 """One promotion of an environment at a time, on any machine.
 
-On one machine a file lock of the kernel does it. Between machines it is a claim in the
-environment's registry: a tag that follows from the last record, so that whoever finishes
-a promotion frees the next claim without deleting anything.
+On one machine a file lock of the kernel does it. Between machines it is a claim, in the
+environment's bucket (`bucket_claims`) or in its registry (`claims`).
 
-    ml/promotions-claims:prod__<12 hex of the last record>-1
-
-Where tags are immutable (ECR) the registry gives it to one alone. Elsewhere the last who
-pushes has it; each reads it again after a while, and again before every step, so that of
-two who pushed within that while one stops before its first step, or, if it was slower
-than that, before its next one. A registry with mutable tags can do no better.
-
-Who holds a claim says every so often that he lives. One who has not for `ttl` seconds,
-or who was a process of this very machine (whose file lock we hold now), is taken over
-from by claiming `-2`.
+Who holds a claim says every so often that he lives, and looks before every step whether
+it is still his. One who gave no sign of life for `ttl` seconds, or who was a process of
+this very machine (whose file lock we hold now), is taken over from.
 """
 
 from __future__ import annotations
@@ -26,19 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from ci_tools import locks, storage
 from ci_tools.errors import CIError, PromotionUnderWayError
-from ci_tools.images import moving
-from ci_tools.images.registry import Registry
-
-T = TypeVar("T")
-TYPE = "application/vnd.kfp-ci.promotion-claim.v1+json"
-SUFFIX = "-claims"  # of the repository, whose tags are immutable where that can be
-_MOST = 100  # take-overs of one promotion
 
 
 class Timing(NamedTuple):
@@ -63,21 +48,36 @@ class Claim(msgspec.Struct, kw_only=True):
     machine: str
     at: float
 
+    def told(self) -> str:
+        """Who has it, for people."""
+        return f"{self.who} with {self.release[:20]}"
 
-class Beat(msgspec.Struct, kw_only=True):
-    """The last sign of life of a claim. over: it was given back."""
 
-    nonce: str
-    at: float
-    over: bool = False
+class Claims(Protocol):
+    """Where claims of one environment are. Every method raises RegistryError and
+    CredentialsError."""
+
+    def claim(self, claim: Claim, head: Callable[[], str], /, *, take: bool) -> str:
+        """ "" once it is ours; else who has it, for people.
+
+        head: digest of the last record now, "" for none. take: whoever has it.
+        """
+
+    def check(self, claim: Claim) -> str:
+        """ "" while it is ours; else who has it."""
+
+    def live(self, claim: Claim) -> None:
+        """A sign of life. Called in another thread than the others are."""
+
+    def leave(self, claim: Claim) -> None:
+        """Give it back."""
 
 
 @dataclass
 class Lease:
-    """registry, repository: of the records. directory: state of this machine."""
+    """directory: state of this machine."""
 
-    registry: Registry
-    repository: str
+    claims: Claims
     environment: str
     directory: Path
     timing: Timing = TIMING
@@ -111,43 +111,34 @@ class Lease:
                     nonce=uuid.uuid4().hex, who=who, release=release,
                     machine=self._machine(), at=self.now(),
                 )  # fmt: skip
-                tag = self._claimed(head, claim, until, take, told)
+                self._wait_for(head, claim, until, take, told)
                 stop = threading.Event()
                 beating = threading.Thread(target=self._beat, args=(claim, stop), daemon=True)
                 beating.start()
                 try:
-                    yield lambda: self._check(tag, claim)
+                    yield lambda: self._check(claim)
                 finally:
                     stop.set()
                     beating.join()
                     with contextlib.suppress(CIError):  # it runs out by itself
-                        self._say(Beat(nonce=claim.nonce, at=self.now(), over=True))
+                        self.claims.leave(claim)
         except locks.HeldElsewhereError:
             raise self._held("another process of this machine") from None
 
-    def _claimed(
+    def _wait_for(
         self,
         head: Callable[[], str],
         claim: Claim,
         until: float,
         take: bool,
         told: Callable[[str], None],
-    ) -> str:
-        """The tag of our claim, once we have it."""
+    ) -> None:
+        """Returns once it is ours."""
         waited_for = ""
         while True:
-            base = moving.tag_of(f"{self.environment}__{head()[7:19] or 'first'}")
-            holder = None
-            for number in range(1, _MOST):
-                tag = f"{base}-{number}"
-                holder = self._read(tag)
-                if holder is not None and (take or self._is_over(holder, claim)):
-                    continue
-                if holder is None and self._mine(tag, claim):
-                    return tag
-                break
-            holder = holder or self._read(tag)
-            who = f"{holder.who} with {holder.release[:20]}" if holder else "somebody"
+            who = self.claims.claim(claim, head, take=take)
+            if not who:
+                return
             if self.now() >= until:
                 raise self._held(who)
             if who != waited_for:
@@ -155,48 +146,16 @@ class Lease:
                 waited_for = who
             self.sleep(self.timing.look)
 
-    def _mine(self, tag: str, claim: Claim) -> bool:
-        content = storage.encode(claim)
-        if not moving.claim(self.registry, self.repository + SUFFIX, tag, TYPE, content):
-            return False
-        self._say(Beat(nonce=claim.nonce, at=self.now()))
-        if self.registry.ecr is None:
-            self.sleep(self.timing.settle)
-        held = self._read(tag)
-        return held is not None and held.nonce == claim.nonce
-
-    def _check(self, tag: str, claim: Claim) -> None:
+    def _check(self, claim: Claim) -> None:
         """Raises PromotionUnderWayError where somebody took it over."""
-        held = self._read(tag)
-        if held is None or held.nonce != claim.nonce:
-            raise self._held(held.who if held else "somebody")
-        after = self._read(f"{tag.rpartition('-')[0]}-{int(tag.rpartition('-')[2]) + 1}")
-        if after is not None:
-            raise self._held(f"{after.who}, who took the lock over,")
-
-    def _is_over(self, holder: Claim, ours: Claim) -> bool:
-        if holder.machine == ours.machine:
-            return True  # it had the file lock that we have now
-        content = moving.get(self.registry, self.repository, self._beats, TYPE)
-        last = _decoded(content, Beat)
-        if last is not None and last.nonce == holder.nonce:
-            return last.over or last.at + self.timing.ttl < self.now()
-        return holder.at + self.timing.ttl < self.now()
+        who = self.claims.check(claim)
+        if who:
+            raise self._held(who)
 
     def _beat(self, claim: Claim, stop: threading.Event) -> None:
         while not stop.wait(self.timing.beat):
             with contextlib.suppress(CIError):  # the next one may get through
-                self._say(Beat(nonce=claim.nonce, at=self.now()))
-
-    def _say(self, beat: Beat) -> None:
-        moving.put(self.registry, self.repository, self._beats, TYPE, storage.encode(beat))
-
-    def _read(self, tag: str) -> Claim | None:
-        return _decoded(moving.get(self.registry, self.repository + SUFFIX, tag, TYPE), Claim)
-
-    @property
-    def _beats(self) -> str:
-        return moving.tag_of(f"{self.environment}__lease")
+                self.claims.live(claim)
 
     def _machine(self) -> str:
         """Names the directory of the file lock, wherever it is mounted."""
@@ -210,11 +169,3 @@ class Lease:
             f"{who} is promoting to '{self.environment}'",
             "Wait for it (--wait SECONDS), or, where you know that it is dead, --break-lock",
         )
-
-
-def _decoded(content: bytes | None, kind: type[T]) -> T | None:
-    """What lies there; None where it is nothing of ours."""
-    try:
-        return None if content is None else msgspec.json.decode(content, type=kind)
-    except msgspec.MsgspecError:
-        return None

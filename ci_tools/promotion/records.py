@@ -2,6 +2,7 @@
 
     ml/promotions:prod                  the last one
     ml/promotions:release-prod__<hash>  each of them, so that no clean-up takes it
+    ml/promotions:release-prod__<hash>.dsse     its signature, where there is a key
 
 The environment runs what the last record says whose outcome is "done"; each other one
 names that (`standing`). Moving the tag is what makes a promotion happened.
@@ -10,7 +11,7 @@ names that (`standing`). Moving the tag is what makes a promotion happened.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -23,14 +24,16 @@ from ci_tools.images.registry import Registry
 
 REPOSITORY = "promotions"
 TYPE = "application/vnd.kfp-ci.promotion.v1+json"
+SIGNATURE = "application/vnd.kfp-ci.promotion-signature.v1+json"
 _MOST = 1000  # records that are walked back: more is a circle or an attack
 
 
 class Kept(NamedTuple):
-    """A record and the digest of its manifest."""
+    """A record, the digest of its manifest, and its own bytes."""
 
     digest: str
     record: Promotion
+    content: bytes
 
 
 class Records:
@@ -64,7 +67,7 @@ class Records:
             raise self._damaged(digest, why) from error
         if found.schema != SCHEMA or found.environment != self.environment:
             raise self._damaged(digest, "it is of another environment or schema version")
-        return Kept(digest, found)
+        return Kept(digest, found, content or b"")
 
     def history(self, most: int = _MOST) -> list[Kept]:
         """The records, newest first."""
@@ -77,13 +80,26 @@ class Records:
             kept = self.at(kept.record.previous) if kept.record.previous else None
         return found
 
-    def put(self, record: Promotion) -> Kept:
-        """Make it the last one. It is there under a name of its own before the tag moves."""
+    def put(self, record: Promotion, sign: Callable[[bytes], bytes] | None = None) -> Kept:
+        """Make it the last one. It is there under a name of its own before the tag moves,
+        and so is its signature. sign: makes that of the record's bytes; None for none."""
         content = storage.encode(record)
-        name = hashlib.sha256(content).hexdigest()[:16]
-        own = f"release-{self._tag[:90]}__{name}"  # `release-*` never expires on ECR
+        own = self._own(content)
         moving.put(self.registry, self.repository, own, TYPE, content)
-        return Kept(moving.put(self.registry, self.repository, self._tag, TYPE, content), record)
+        if sign is not None:
+            signature = sign(content)
+            moving.put(self.registry, self.repository, f"{own}.dsse", SIGNATURE, signature)
+        digest = moving.put(self.registry, self.repository, self._tag, TYPE, content)
+        return Kept(digest, record, content)
+
+    def signature(self, kept: Kept) -> bytes | None:
+        """The envelope that is said to sign a record; None where there is none."""
+        tag = f"{self._own(kept.content)}.dsse"
+        return moving.get(self.registry, self.repository, tag, SIGNATURE)
+
+    def _own(self, content: bytes) -> str:
+        """The tag of a record's own; `release-*` never expires on ECR."""
+        return f"release-{self._tag[:90]}__{hashlib.sha256(content).hexdigest()[:16]}"
 
     def _damaged(self, digest: str, why: str) -> RegistryError:
         return RegistryError(

@@ -2,6 +2,7 @@
 
     s3://bucket/prefix/releases/release-<64 hex>.tar   a bundle in one file, for ever
     s3://bucket/prefix/commits/<commit>                the name of its newest release
+    s3://bucket/prefix/locks/<project>/<environment>.json  who promotes (bucket_claims)
 
 One object is there or it is not: no half release. Needs s3:GetObject, s3:PutObject
 and s3:ListBucket, without which S3 calls missing objects forbidden.

@@ -167,7 +167,7 @@ class PredictionServices:
         wait = changed or was is None or not was.serves
         revision = self._settling.settle(ours, servable, was, started, on_event, wait=wait)
         release = tags.get(revisions.RELEASE)
-        if release and not changed:
+        if release and was is not None and ours.task_definition == was.task_definition:
             self._cluster.tag(ours.task_definition, {revisions.RELEASE: release})
         self._afterwards.scale(servable, ours, on_event)
         self._afterwards.prune(servable.service, on_event)

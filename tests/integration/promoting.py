@@ -108,6 +108,12 @@ class FileServices:
         changes = {"runs": task_definition} if task_definition else {}
         self._write(service, desired=0, **changes)
 
+    def disown(self, task_definition: str) -> None:
+        pass
+
+    def clear(self, service: str, sha256: str) -> list[str]:
+        return []
+
 
 SCANS: dict[str, str] = {}  # component -> why it does not pass
 

@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +21,18 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ci import history, live, promote
 from ci.promotion import plan as planning
 from ci.promotion import promoted
+from ci.promotion.target import Target
 from ci_tools import documents as d
 from ci_tools import storage
 from ci_tools.errors import (
     CIError,
+    ConfigError,
+    CredentialsError,
     PromotionRefusedError,
     PromotionStuckError,
     PromotionUnderWayError,
@@ -37,7 +43,8 @@ from ci_tools.errors import (
 from ci_tools.images import referrers
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
-from ci_tools.promotion import compare
+from ci_tools.promotion import compare, lease, signed
+from ci_tools.promotion.records import Records
 from ci_tools.release import bundle as bundles
 from ci_tools.release import signing, store
 from ci_tools.release.bundle import Bundle
@@ -311,9 +318,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
 @pytest.fixture
 def world(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     # What `promoting.fakes` replaces is put back.
-    from ci.promotion.target import Target
-    from ci_tools.promotion import lease
-
     monkeypatch.setattr(live, "judged", live.judged)
     monkeypatch.setattr(Target, "services", Target.__dict__["services"])
     monkeypatch.setattr(lease, "TIMING", lease.TIMING)
@@ -715,8 +719,11 @@ def test_of_two_at_once_one_is_turned_away_and_one_that_waits_comes_after(
         except CIError as error:
             outcomes.append(error.exit_code)
 
-    for wait in (0.0, 30.0):
+    for wait in (0.0, 60.0):
         outcomes.clear()
+        # The registry's tags can be replaced: who looked before the other pushed, and pushes
+        # later than after this while, has it taken away in the middle.
+        lease.TIMING = lease.Timing(settle=3.0, look=0.05)
         threads = [
             threading.Thread(target=attempt, args=(number, key, wait))
             for number, key in enumerate("bc")
@@ -734,7 +741,80 @@ def test_of_two_at_once_one_is_turned_away_and_one_that_waits_comes_after(
     assert len(names) == 2
 
 
+def test_one_that_comes_later_waits_as_well(parts: Parts, world: World, tmp_path: Path) -> None:
+    """The other's journal is open by then, which is no reason to turn it away."""
+    world.promote(name(parts, "a"))
+    within, go, waiting = threading.Event(), threading.Event(), threading.Event()
+
+    def act(_: str) -> None:
+        if threading.current_thread().name == "first":
+            within.set()
+            go.wait(60)
+
+    promoting.fakes(world.folder, act)
+    outcomes: dict[str, Any] = {}
+
+    def attempt(key: str, wait: float) -> None:
+        space = promoting.workspace(tmp_path / key, world.written())
+        event = space.console.event
+
+        def told(text: str) -> None:
+            event(text)
+            if text.startswith("waiting for eve with release-"):
+                waiting.set()
+
+        space.console.event = told  # type: ignore[method-assign]
+        try:
+            asked = promote.Request(approvals=("ann",), wait=wait)
+            outcomes[key] = promote.promote(space, name(parts, key), asked).release
+        except CIError as error:
+            outcomes[key] = error
+            waiting.set()
+
+    first = threading.Thread(target=attempt, args=("b", 0.0), name="first")
+    first.start()
+    assert within.wait(60)
+    attempt("c", 0.0)
+    assert isinstance(outcomes.pop("c"), PromotionUnderWayError)
+    waiting.clear()
+    second = threading.Thread(target=attempt, args=("c", 60.0))
+    second.start()
+    assert waiting.wait(60)
+    go.set()
+    first.join()
+    second.join()
+    assert outcomes == {key: name(parts, key) for key in "bc"}
+    assert history.history(world.fresh()).runs == name(parts, "c")
+
+
 # back, and what differs -----------------------------------------------------------------------
+
+
+def test_with_a_bucket_the_lock_is_there(
+    parts: Parts, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 is moto's here; `test_promotion_lock` has a server for it."""
+    import boto3
+    from moto import mock_aws
+
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    world.config["environments"]["prod"]["releases"] = "s3://bucket/x"
+    key, dead = "x/locks/ml/prod.json", {"who": "ann", "release": "r", "machine": "m", "at": 0.0}
+    with mock_aws():
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key=key, Body=json.dumps({"nonce": "1", **dead}))
+        with pytest.raises(PromotionUnderWayError, match="ann with r is promoting"):
+            world.promote(name(parts, "a"))
+        world.promote(name(parts, "a"), break_lock=True)
+        held = json.loads(s3.get_object(Bucket="bucket", Key=key)["Body"].read())
+    assert (held["who"], held["release"], held["over"]) == ("eve", name(parts, "a"), True)
+    claims = f"http://{parts.prod}/v2/{world.prefix}/ml/promotions-claims/tags/list"
+    with pytest.raises(urllib.error.HTTPError):  # nothing of it is in the registry
+        urllib.request.urlopen(claims)
 
 
 def test_a_roll_back_is_one_unit_and_asks_the_source_nothing(parts: Parts, world: World) -> None:
@@ -772,6 +852,149 @@ def test_no_roll_back_to_what_never_ran_there(parts: Parts, world: World) -> Non
     with pytest.raises(PromotionRefusedError, match="never ran it"):
         world.rollback(name(parts, "c"))
     assert world.seen()["runs"] == name(parts, "a")
+
+
+# records that are signed -----------------------------------------------------------------------
+
+
+def signs(world: World, pen: Pen, environment: str = "prod") -> None:
+    """Let an environment's records be signed with this key from now on."""
+    path = world.folder / f"{pen.key.id[:8]}.pem"
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(pen.private.private_bytes(*form))
+    world.config["environments"][environment]["signing"] = {"key": str(path)}
+
+
+def recorded(bundle: Bundle, environment: str, **changes: Any) -> d.Promotion:
+    """A record as who may push can write one."""
+    return d.Promotion(**{
+        "id": "0" * 32, "action": "promote", "outcome": "done", "environment": environment,
+        "project": "ml", "release": bundle.release.name, "bundle": "", "commit": None,
+        "by": "eve", "approvals": [], "began": "", "ended": "", **changes,
+    })  # fmt: skip
+
+
+def test_a_signed_record_lets_a_roll_back_pass(parts: Parts, world: World) -> None:
+    signs(world, parts.pen)
+    world.promote(name(parts, "a"))
+    world.promote(name(parts, "b"))
+    assert world.rollback().release == name(parts, "a")
+    records = Records(Registry(parts.prod), f"{world.prefix}/ml/promotions", "prod")
+    history = records.history()
+    assert [kept.record.action for kept in history] == ["rollback", "promote", "promote"]
+    for kept in history:
+        assert signed.problem(kept.content, records.signature(kept), [parts.pen.key]) == ""
+
+
+FORGERIES = ["unsigned", "another key", "replayed", "another environment"]
+
+
+@pytest.mark.parametrize("how", FORGERIES)
+def test_a_forged_record_is_no_evidence_for_a_roll_back(
+    parts: Parts, world: World, how: str
+) -> None:
+    signs(world, parts.pen)
+    world.promote(name(parts, "a"))
+    before = world.seen()
+    registry, c = Registry(parts.prod), parts.releases["c"]
+    records = Records(registry, f"{world.prefix}/ml/promotions", "prod")
+    store.publish(registry, f"{world.prefix}/ml/releases", c)
+    head = records.head()
+    assert head is not None
+    forged = recorded(c, "prod", previous=head.digest)
+    other = recorded(c, "dev")
+    signature: Callable[[bytes], bytes] | None = {
+        "unsigned": None,
+        "another key": lambda content: signed.envelope(Pen(), content, forged),
+        "replayed": lambda _: records.signature(head) or b"",
+        "another environment": lambda _: signed.envelope(parts.pen, storage.encode(other), other),
+    }[how]
+    records.put(forged, signature)
+    with pytest.raises(PromotionRefusedError, match="the record that it ran here is not believed"):
+        world.rollback(name(parts, "c"))
+    assert world.seen()["services"] == before["services"]
+    assert world.seen()["versions"] == before["versions"]
+
+
+@pytest.mark.parametrize("how", [*FORGERIES[:3], "signed"])
+def test_a_record_elsewhere_is_evidence_where_an_allowed_key_signed_it(
+    parts: Parts, world: World, how: str
+) -> None:
+    """Of an environment between: the release itself says nothing of it."""
+    prefix = f"{world.prefix}stage"
+    registry = {"host": parts.prod, "prefix": prefix}
+    world.config["environments"]["stage"] = {"registry": registry}
+    world.config["environments"]["prod"]["promotion"]["after"] = "stage"
+    signs(world, parts.pen, "stage")
+    a, b = parts.releases["a"], parts.releases["b"]
+    store.publish(Registry(parts.prod), f"{prefix}/ml/releases", a)
+    records = Records(Registry(parts.prod), f"{prefix}/ml/promotions", "stage")
+    forged, another = recorded(a, "stage"), recorded(b, "stage")
+    by = parts.pen if how == "signed" else Pen()
+    about = another if how == "replayed" else forged
+    records.put(
+        forged,
+        None
+        if how == "unsigned"
+        else lambda _: signed.envelope(
+            parts.pen if how == "replayed" else by, storage.encode(about), about
+        ),
+    )
+    if how == "signed":
+        assert world.promote(a.release.name).release == a.release.name
+        return
+    words = r"not verified in 'stage' \(the record of that is not believed: "
+    with pytest.raises(PromotionRefusedError, match=words):
+        world.promote(a.release.name)
+    assert world.seen()["runs"] == ""
+
+
+def test_records_from_before_there_was_a_key(parts: Parts, world: World) -> None:
+    """They are no evidence any more; to promote again makes one that is."""
+    world.promote(name(parts, "a"))
+    world.promote(name(parts, "b"))
+    signs(world, parts.pen)
+    with pytest.raises(PromotionRefusedError, match="not believed: it is not signed"):
+        world.rollback()
+    world.promote(name(parts, "a"))
+    world.promote(name(parts, "b"))
+    assert world.rollback().release == name(parts, "a")
+
+
+def test_without_a_key_a_record_is_believed_and_that_is_said(
+    parts: Parts, world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    world.promote(name(parts, "a"))
+    world.promote(name(parts, "b"))
+    world.rollback()
+    told = capfd.readouterr()
+    assert "says a record that nobody signed (environments.prod.signing" in told.out + told.err
+
+
+def test_a_key_that_would_not_be_believed_is_told_before_anything(
+    parts: Parts, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs(world, Pen())
+    with pytest.raises(ConfigError, match="is none that it believes"):
+        world.promote(name(parts, "a"))
+    world.config["environments"]["prod"]["signing"] = {"key_env": "NO_SUCH_KEY"}
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(CredentialsError, match="NO_SUCH_KEY"):
+        world.promote(name(parts, "a"))
+    assert world.seen()["runs"] == ""
+    assert world.seen()["services"] == {}
+
+
+def test_undoing_needs_no_key(parts: Parts, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is called at night may not have it."""
+    world.promote(name(parts, "a"))
+    before = world.seen()
+    signs(world, parts.pen)
+    assert parts.driver(world, "promote", name(parts, "b"), kill=12) == promoting.KILLED
+    world.config["environments"]["prod"]["signing"] = {"key_env": "NO_SUCH_KEY"}
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    assert promote.undo(world.fresh(), promote.Request()) is not None
+    assert world.seen() == before
 
 
 def test_history_and_difference(parts: Parts, world: World) -> None:

@@ -238,6 +238,23 @@ def test_repositories_are_made_at_the_destination_as_ci_yaml_says(client: Any) -
         assert "release-*" in policy["lifecyclePolicyText"]
 
 
+def test_what_is_attached_gets_a_tag_of_its_own(client: Any) -> None:
+    """Whose rule never fires. What hangs on that is attached too; an image gets none."""
+    source, target = FakeRegistry(), FakeRegistry(immutable=True)
+    one = image(source, b"layer")
+    sbom = attachment(source, one)
+    signature = attachment(source, sbom, "a/signature")
+    with serve(source) as here, serve(target) as there:
+        for _ in range(2):
+            destination = Registry(there)
+            destination.ecr = Ecr(ECR, client=client)
+            copy_all([Wanted("team/x", "prod/x", one["digest"])], Registry(here), destination)
+    assert target.tags == {
+        f"attached-{made['digest'].partition(':')[2]}": made["digest"] for made in (sbom, signature)
+    }
+    assert target.manifests == source.manifests
+
+
 def test_a_token_that_runs_out_on_the_way_is_renewed(client: Any) -> None:
     hours = [0]
 

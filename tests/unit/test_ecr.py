@@ -258,7 +258,19 @@ def expired(policy: str, images: list[Held]) -> list[Held]:
 
 
 TAGS = st.lists(
-    st.sampled_from(["release-1", "release-2026.01", "0" * 64, "f" * 64, "latest", "a-release-1"]),
+    st.sampled_from(
+        [
+            "release-1",
+            "release-2026.01",
+            "0" * 64,
+            "f" * 64,
+            "latest",
+            "a-release-1",
+            "attached-" + "0" * 64,
+            "sha256-" + "0" * 64 + ".sig",
+            "unattached-1",
+        ]
+    ),
     max_size=3,
     unique=True,
 )
@@ -275,12 +287,29 @@ def test_what_expires_and_that_releases_never_do(
     settings = config.Ecr(untagged_days=untagged, expire_days=others)
     gone = expired(ecr_repository.lifecycle_policy(settings), images)
     for image in images:
-        if any(tag.startswith("release-") for tag in image.tags):
+        if any(tag.startswith(("release-", "attached-", "sha256-")) for tag in image.tags):
             assert image not in gone
         elif image.tags:
             assert (image in gone) == (others is not None and image.days > others)
         else:
             assert (image in gone) == (image.days > untagged)
+
+
+@pytest.mark.parametrize("expire_days", [None, 1])
+def test_the_policy_is_one_that_ecr_takes(expire_days: int | None) -> None:
+    """Source: Amazon ECR user guide, lifecycle_policy_parameters.html and LifecyclePolicies.html:
+    priorities and patterns are unique, one rule is about untagged images."""
+    policy = ecr_repository.lifecycle_policy(config.Ecr(untagged_days=3, expire_days=expire_days))
+    rules = json.loads(policy)["rules"]
+    assert [rule["rulePriority"] for rule in rules] == [*range(1, len(rules) + 1)]
+    chosen = [rule["selection"] for rule in rules]
+    patterns = [one for each in chosen for one in each.get("tagPatternList", [])]
+    assert patterns == ["release-*", "attached-*", "sha256-*", *(["*"] if expire_days else [])]
+    untagged = [one for one in chosen if one["tagStatus"] == "untagged"]
+    assert [one["countNumber"] for one in untagged] == [3]
+    assert all("tagPatternList" not in one for one in untagged)
+    assert {rule["action"]["type"] for rule in rules} == {"expire"}
+    assert 100 <= len(policy) <= 30_720
 
 
 def test_a_repository_that_is_there_stays_as_it_is(stub: Stubber) -> None:

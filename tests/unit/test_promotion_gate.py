@@ -53,6 +53,8 @@ REFUSALS: dict[str, Callable[[], Facts]] = {
     f"nobody can tell which branch commit {COMMIT[:12]} is on (origin is away)":
         lambda: sound(on_branch="", branch_problem="origin is away"),
     "it was not verified in 'dev'": lambda: sound(verified=""),
+    "it was not verified in 'dev' (the record of that is not believed: it is not signed)":
+        lambda: sound(verified="", unproven="it is not signed"),
     "1 approvals are needed, 0 given": lambda: sound(approvals=[]),
     "1 approvals are needed, 0 given (one's own does not count)":
         lambda: sound(approvals=[" EVE "]),
@@ -105,6 +107,11 @@ def test_a_roll_back_is_warned_of_a_scan_and_needs_no_other_environment() -> Non
 def test_a_roll_back_goes_only_where_the_environment_was() -> None:
     (refusal,) = judge(sound(), SETTINGS, "rollback").refusals
     assert refusal.startswith("the environment never ran it")
+
+
+def test_a_roll_back_to_what_no_believed_record_tells_of() -> None:
+    (refusal,) = judge(sound(unproven="it is not signed"), SETTINGS, "rollback").refusals
+    assert refusal == "the record that it ran here is not believed: it is not signed"
 
 
 @pytest.mark.parametrize("action", ["promote", "rollback"])

@@ -1,20 +1,26 @@
-"""One promotion at a time: on a registry whose tags are immutable, and on one whose are not."""
+"""One promotion at a time: in a registry whose tags are immutable, in one whose are not, and
+in a bucket (a FAKE of one object in S3)."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ci_tools import storage
 from ci_tools.errors import PromotionUnderWayError
 from ci_tools.images import moving
 from ci_tools.images.registry import Registry
-from ci_tools.promotion.lease import SUFFIX, TYPE, Claim, Lease, Timing
+from ci_tools.promotion.bucket_claims import BucketClaims, Held
+from ci_tools.promotion.claims import SUFFIX, TYPE, RegistryClaims
+from ci_tools.promotion.lease import Claim, Claims, Lease, Timing
 from tests.fakes.registry import FakeRegistry, serve
+from tests.fakes.slot import FakeSlot
 
 TIMING = Timing(ttl=60.0, beat=1000.0, settle=0.0, look=0.01)
 
@@ -27,24 +33,77 @@ class Immutable(FakeRegistry):
         return super()._put(reference, kind, body)
 
 
-@pytest.fixture(params=[FakeRegistry, Immutable], ids=["mutable", "immutable"])
-def registry(request: pytest.FixtureRequest) -> Iterator[Registry]:
-    with serve(request.param()) as host:
-        yield Registry(host)
+class Place:
+    """Where claims are: what each machine's lease is made of."""
+
+    def claims(self, timing: Timing, now: Callable[[], float]) -> Claims:
+        raise NotImplementedError
+
+    def left(self, claim: Claim) -> None:
+        """What a machine that died leaves."""
+        raise NotImplementedError
+
+    def seen(self) -> bytes:
+        """The last sign of life, as it lies there."""
+        raise NotImplementedError
 
 
-def lease(registry: Registry, machine: Path, **changes: Any) -> Lease:
-    return Lease(registry, "ml/promotions", "prod", machine, timing=TIMING, **changes)
+class InRegistry(Place):
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def claims(self, timing: Timing, now: Callable[[], float]) -> Claims:
+        return RegistryClaims(self.registry, "ml/promotions", "prod", timing, now=now)
+
+    def left(self, claim: Claim) -> None:
+        repository = "ml/promotions" + SUFFIX
+        assert moving.claim(self.registry, repository, "prod__first-1", TYPE, storage.encode(claim))
+
+    def seen(self) -> bytes:
+        found = moving.get(self.registry, "ml/promotions", "prod__lease", TYPE)
+        return found or b""
+
+
+class InBucket(Place):
+    def __init__(self) -> None:
+        self.object = FakeSlot()
+
+    def claims(self, timing: Timing, now: Callable[[], float]) -> Claims:
+        self.object.now = now
+        return BucketClaims(self.object, "s3://bucket/lock", timing)
+
+    def left(self, claim: Claim) -> None:
+        held = Held(**msgspec.structs.asdict(claim))
+        self.object.content, self.object.written = storage.encode(held), claim.at
+
+    def seen(self) -> bytes:
+        return str(self.object.written).encode()
+
+
+@pytest.fixture(params=["mutable", "immutable", "bucket"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    if request.param == "bucket":
+        yield InBucket()
+        return
+    with serve(FakeRegistry() if request.param == "mutable" else Immutable()) as host:
+        yield InRegistry(Registry(host))
+
+
+def lease(
+    place: Place,
+    machine: Path,
+    timing: Timing = TIMING,
+    now: Callable[[], float] = time.time,
+) -> Lease:
+    return Lease(place.claims(timing, now), "prod", machine, timing=timing, now=now)
 
 
 def held(one: Lease, head: str = "", **changes: Any) -> Any:
     return one.held(lambda: head, who="me", release="release-1", **changes)
 
 
-def test_a_second_machine_is_turned_away_and_then_let_in(
-    registry: Registry, tmp_path: Path
-) -> None:
-    one, other = lease(registry, tmp_path / "1"), lease(registry, tmp_path / "2")
+def test_a_second_machine_is_turned_away_and_then_let_in(place: Place, tmp_path: Path) -> None:
+    one, other = lease(place, tmp_path / "1"), lease(place, tmp_path / "2")
     with held(one) as alive:
         alive()
         with (
@@ -57,82 +116,78 @@ def test_a_second_machine_is_turned_away_and_then_let_in(
         alive()
 
 
-def test_after_a_record_the_next_claim_is_another(registry: Registry, tmp_path: Path) -> None:
-    with held(lease(registry, tmp_path / "1")):
-        pass
-    head = "sha256:" + "a" * 64
-    with held(lease(registry, tmp_path / "2"), head) as alive:
-        alive()
-    claim = moving.get(registry, "ml/promotions" + SUFFIX, "prod__aaaaaaaaaaaa-1", TYPE)
-    assert claim is not None
+def test_after_a_record_the_next_claim_is_another(tmp_path: Path) -> None:
+    with serve(FakeRegistry()) as host:
+        registry = Registry(host)
+        place = InRegistry(registry)
+        with held(lease(place, tmp_path / "1")):
+            pass
+        head = "sha256:" + "a" * 64
+        with held(lease(place, tmp_path / "2"), head) as alive:
+            alive()
+        name = "ml/promotions" + SUFFIX
+        assert moving.get(registry, name, "prod__aaaaaaaaaaaa-1", TYPE) is not None
 
 
-def test_a_second_process_of_one_machine_is_turned_away(registry: Registry, tmp_path: Path) -> None:
+def test_a_second_process_of_one_machine_is_turned_away(place: Place, tmp_path: Path) -> None:
     with (
-        held(lease(registry, tmp_path)),
+        held(lease(place, tmp_path)),
         pytest.raises(PromotionUnderWayError, match="another process of this machine"),
-        held(lease(registry, tmp_path)),
+        held(lease(place, tmp_path)),
     ):
         pytest.fail("it was let in")
 
 
-def left(registry: Registry, machine: str, at: float) -> None:
-    """What a machine that died leaves."""
-    claim = Claim(nonce="dead", who="it", release="release-0", machine=machine, at=at)
-    assert moving.claim(
-        registry, "ml/promotions" + SUFFIX, "prod__first-1", TYPE, storage.encode(claim)
-    )
+def left(place: Place, machine: str, at: float) -> None:
+    place.left(Claim(nonce="dead", who="it", release="release-0", machine=machine, at=at))
 
 
-def test_a_dead_machine_s_claim_runs_out(registry: Registry, tmp_path: Path) -> None:
-    left(registry, "elsewhere", at=1000.0)
-    with pytest.raises(PromotionUnderWayError), held(lease(registry, tmp_path, now=lambda: 1059.0)):
+def test_a_dead_machine_s_claim_runs_out(place: Place, tmp_path: Path) -> None:
+    left(place, "elsewhere", at=1000.0)
+    with pytest.raises(PromotionUnderWayError), held(lease(place, tmp_path, now=lambda: 1059.0)):
         pytest.fail("it was let in")
-    with held(lease(registry, tmp_path, now=lambda: 1061.0)) as alive:
+    with held(lease(place, tmp_path, now=lambda: 1061.0)) as alive:
         alive()
 
 
-def test_a_dead_machine_s_claim_is_broken_on_demand(registry: Registry, tmp_path: Path) -> None:
-    left(registry, "elsewhere", at=1000.0)
-    with held(lease(registry, tmp_path, now=lambda: 1001.0), take=True) as alive:
+def test_a_dead_machine_s_claim_is_broken_on_demand(place: Place, tmp_path: Path) -> None:
+    left(place, "elsewhere", at=1000.0)
+    with held(lease(place, tmp_path, now=lambda: 1001.0), take=True) as alive:
         alive()
 
 
-def test_what_died_on_this_machine_holds_nothing(registry: Registry, tmp_path: Path) -> None:
+def test_what_died_on_this_machine_holds_nothing(place: Place, tmp_path: Path) -> None:
     (tmp_path / "machine").write_text("this")
-    left(registry, "this", at=1000.0)
-    with held(lease(registry, tmp_path, now=lambda: 1001.0)) as alive:
+    left(place, "this", at=1000.0)
+    with held(lease(place, tmp_path, now=lambda: 1001.0)) as alive:
         alive()
 
 
-def test_who_was_taken_over_from_stops(registry: Registry, tmp_path: Path) -> None:
-    with held(lease(registry, tmp_path / "1")) as alive:
+def test_who_was_taken_over_from_stops(place: Place, tmp_path: Path) -> None:
+    with held(lease(place, tmp_path / "1")) as alive:
         alive()
-        taken = held(lease(registry, tmp_path / "2"), take=True)
+        taken = held(lease(place, tmp_path / "2"), take=True)
         with taken, pytest.raises(PromotionUnderWayError, match="took the lock over"):
             alive()
 
 
-def test_a_sign_of_life_keeps_it(registry: Registry, tmp_path: Path) -> None:
+def test_a_sign_of_life_keeps_it(place: Place, tmp_path: Path) -> None:
     clock = [1000.0]
     beating = Timing(ttl=60.0, beat=0.01, settle=0.0, look=0.01)
-    one = Lease(
-        registry, "ml/promotions", "prod", tmp_path / "1", timing=beating, now=lambda: clock[0]
-    )
+    one = lease(place, tmp_path / "1", beating, now=lambda: clock[0])
     with held(one):
         clock[0] = 1100.0
-        other = lease(registry, tmp_path / "2", now=lambda: clock[0])
+        other = lease(place, tmp_path / "2", now=lambda: clock[0])
         for _ in range(1000):
-            found = moving.get(registry, "ml/promotions", "prod__lease", TYPE)
-            if found and b"1100" in found:
+            if b"1100" in place.seen():
                 break
             threading.Event().wait(0.01)
         with pytest.raises(PromotionUnderWayError), held(other):
             pytest.fail("it was let in")
 
 
-def test_one_that_waits_gets_it(registry: Registry, tmp_path: Path) -> None:
-    first = held(lease(registry, tmp_path / "1"))
+def test_one_that_waits_gets_it(place: Place, tmp_path: Path) -> None:
+    first = held(lease(place, tmp_path / "1"))
     first.__enter__()
     told: list[str] = []
 
@@ -140,7 +195,7 @@ def test_one_that_waits_gets_it(registry: Registry, tmp_path: Path) -> None:
         told.append(text)
         first.__exit__(None, None, None)
 
-    with held(lease(registry, tmp_path / "2"), wait=60.0, told=wait) as alive:
+    with held(lease(place, tmp_path / "2"), wait=60.0, told=wait) as alive:
         alive()
     assert told == ["waiting for me with release-1, who promotes to 'prod'"]
 
@@ -150,7 +205,7 @@ def test_of_many_at_once_one_gets_it_where_tags_are_immutable(tmp_path: Path) ->
         barrier, inside = threading.Barrier(6), []
 
         def attempt(number: int) -> None:
-            one = lease(Registry(host), tmp_path / str(number))
+            one = lease(InRegistry(Registry(host)), tmp_path / str(number))
             barrier.wait()
             try:
                 with held(one):

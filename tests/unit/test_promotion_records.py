@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,49 @@ def test_another_environment_s_record_is_not_ours(registry: Registry) -> None:
         Records(registry, "ml/promotions", "prod").head()
 
 
+def test_a_signature_is_there_before_the_tag_moves(registry: Registry, fake: FakeRegistry) -> None:
+    records = Records(registry, "ml/promotions", "prod")
+    signed: list[bytes] = []
+
+    def sign(content: bytes) -> bytes:
+        assert records.head() is None
+        signed.append(content)
+        return b"signed"
+
+    kept = records.put(record("a"), sign)
+    assert signed == [kept.content]
+    assert records.signature(kept) == b"signed"
+    head = records.head()
+    assert head == kept
+    assert records.signature(records.put(record("b"))) is None
+    (tag,) = [one for one in fake.tags if one.endswith(".dsse")]
+    assert re.fullmatch(r"release-prod__[0-9a-f]{16}\.dsse", tag)
+
+
+def test_where_signing_fails_there_is_no_record(registry: Registry) -> None:
+    records = Records(registry, "ml/promotions", "prod")
+
+    def sign(_: bytes) -> bytes:
+        raise RegistryError("the key is away", "Try again")
+
+    with pytest.raises(RegistryError, match="the key is away"):
+        records.put(record("a"), sign)
+    assert records.head() is None
+
+
+@pytest.mark.parametrize("environment", ["prod", "p" * 60, "prod/../x", "é" * 128])
+def test_the_tags_are_ones_that_a_registry_takes(
+    registry: Registry, fake: FakeRegistry, environment: str
+) -> None:
+    records = Records(registry, "ml/promotions", environment)
+    one = record("a")
+    one.environment = environment
+    kept = records.put(one, lambda _: b"signed")
+    assert records.signature(kept) == b"signed"
+    for tag in fake.tags:  # https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+        assert re.fullmatch(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", tag)
+
+
 # the journal ----------------------------------------------------------------------------------
 
 
@@ -132,3 +176,46 @@ def test_a_damaged_journal_is_told(registry: Registry, tmp_path: Path) -> None:
     moving.put(registry, "ml/promotions", "prod__journal", journal.TYPE, b"{}")
     with pytest.raises(MissingInputError, match="damaged"):
         journals(registry, tmp_path).read()
+
+
+def test_a_journal_that_is_about_to_be_closed_is_waited_for(
+    registry: Registry, fake: FakeRegistry, tmp_path: Path
+) -> None:
+    one: d.Journal = begun(2)
+    for step in one.steps:
+        step.state = "done"
+    first, other = journals(registry, tmp_path / "1"), journals(registry, tmp_path / "2")
+    first.keep(one)
+    looks: list[str] = []
+
+    def closes(_: str, path: str) -> None:
+        if path.endswith("/manifests/prod__journal"):
+            looks.append(path)
+            if len(looks) == 3:
+                fake.before = lambda *_: None
+                one.open = False
+                first.keep(one)
+
+    fake.before = closes
+    found = other.read_closed(60.0)
+    assert found is not None
+    assert not found.open
+    assert len(looks) == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "changes", "state"),
+    [(0.0, {}, "done"), (60.0, {"undoing": True}, "done"), (60.0, {}, "begun")],
+    ids=["nobody waits", "it goes back", "it is within a step"],
+)
+def test_one_that_is_open_for_long_is_not(
+    registry: Registry, tmp_path: Path, seconds: float, changes: dict[str, Any], state: Any
+) -> None:
+    one: d.Journal = begun(2)
+    for step in one.steps:
+        step.state = "done"
+    one.steps[-1].state = state
+    for name, value in changes.items():
+        setattr(one, name, value)
+    journals(registry, tmp_path / "1").keep(one)
+    assert journals(registry, tmp_path / "2").read_closed(seconds) == one

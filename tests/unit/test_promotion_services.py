@@ -14,7 +14,8 @@ from ci_tools import documents as d
 from ci_tools.errors import DeploymentSupersededError
 from ci_tools.serving import declaration
 from ci_tools.serving.cluster import Cluster
-from tests.fakes.ecs import SETTINGS, V1, V2, V3, FakeECS, Run
+from ci_tools.serving.revisions import RELEASE
+from tests.fakes.ecs import PREFIX, SETTINGS, V1, V2, V3, FakeECS, Run, error
 
 TEXT = "service: iris\ncount: 2\n"
 
@@ -30,7 +31,8 @@ class World:
     def step(self, image: str) -> Service:
         servable = declaration.of(TEXT.encode(), "prod")
         wanted = Wanted("iris", servable, TEXT, image, None, {})
-        return Service(wanted, self.services, {}, lambda _: None)
+        tags = {RELEASE: "release-1"}
+        return Service(wanted, self.services, tags, lambda _: None)
 
     def begun(self, image: str) -> d.JournalStep:
         before = self.step(image).look()
@@ -38,6 +40,19 @@ class World:
 
     def undo(self, entry: d.JournalStep) -> str:
         return ServicesBack(lambda: self.services, "prod", lambda _: None).undo(entry)
+
+    def killed(self, image: str) -> d.JournalStep:
+        """Before the service is made, and after its task definition is registered."""
+        entry = self.begun(image)
+        self.ecs.refuse["create_service"] = KeyboardInterrupt()  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            self.step(image).do()
+        del self.ecs.refuse["create_service"]
+        return entry
+
+    def names(self, revision: int) -> str | None:
+        """The release that a revision is tagged with."""
+        return self.ecs.definition_tags[f"{PREFIX}iris:{revision}"].get(RELEASE)
 
     def promoted(self, image: str) -> d.JournalStep:
         entry = self.begun(image)
@@ -78,6 +93,67 @@ def test_a_service_that_was_not_there_is_scaled_to_nothing(world: World) -> None
     assert world.ecs.service is not None
     assert world.ecs.service["desiredCount"] == 0
     assert world.undo(entry) == "it does not run, as before"
+
+
+def test_an_undone_revision_is_named_by_no_release_and_goes_with_the_others(
+    world: World,
+) -> None:
+    """Once it is one of those that nobody needs, and not while a service names it."""
+    world.undo(world.promoted(V1))
+    assert (world.ecs.runs, world.names(1)) == ("iris:1", None)
+    assert world.ecs.deregistered == []
+    # The same again finds it, and no other: ECS takes none that is deregistered.
+    world.promoted(V1)
+    assert (world.ecs.runs, world.names(1)) == ("iris:1", "release-1")
+    world.undo(world.promoted(V2))
+    assert (world.ecs.runs, world.names(1), world.names(2)) == ("iris:1", "release-1", None)
+    assert world.ecs.deregistered == []
+    for number in range(SETTINGS.keep_revisions + 2):
+        world.promoted(V3.replace("3" * 64, f"{number:064}"))
+    assert world.ecs.deregistered == [f"{PREFIX}iris:2"]
+
+
+def test_a_revision_that_cannot_be_disowned_stays_and_the_service_is_back(world: World) -> None:
+    world.promoted(V1)
+    entry = world.promoted(V2)
+    told: list[str] = []
+    back = ServicesBack(lambda: world.services, "prod", told.append)
+    real = world.services.disown
+
+    def refused(task_definition: str) -> None:
+        world.ecs.refuse["untag_resource"] = error("AccessDeniedException", "UntagResource")
+        real(task_definition)
+
+    world.services.disown = refused  # type: ignore[method-assign]
+    assert back.undo(entry) == "iris:1 serves again"
+    assert any(one.startswith("iris:2 stays registered (") for one in told)
+
+
+def test_killed_between_the_task_definition_and_the_service(world: World) -> None:
+    """Nothing can be using it; what others registered is theirs."""
+    world.ecs.do_register_task_definition(family="iris", containerDefinitions=[])
+    entry = world.killed(V1)
+    world.killed(V2)
+    assert world.undo(entry) == "it does not run, as before, and iris:2 is deregistered"
+    assert world.ecs.deregistered == [f"{PREFIX}iris:2"]
+    assert world.undo(entry) == "it does not run, as before"
+
+
+def test_what_was_verified_or_is_another_cluster_s_is_not_cleared(world: World) -> None:
+    entry = world.killed(V1)
+    told = world.ecs.definition_tags[f"{PREFIX}iris:1"]
+    told["kfp-ci:cluster"] = "other"
+    assert world.undo(entry) == "it does not run, as before"
+    told |= {"kfp-ci:cluster": "prod", "kfp-ci:verified": "2026-01-01T00:00:00+00:00"}
+    assert world.undo(entry) == "it does not run, as before"
+    assert world.ecs.deregistered == []
+
+
+def test_what_cannot_be_cleared_is_no_reason_to_be_stuck(world: World) -> None:
+    entry = world.killed(V1)
+    world.ecs.refuse["deregister_task_definition"] = error("AccessDeniedException", "Deregister")
+    told = world.undo(entry)
+    assert told.startswith("it does not run, as before; what was registered for it stays (")
 
 
 def test_one_that_was_never_begun_has_nothing_to_undo(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import time
 from collections.abc import Iterator
@@ -549,6 +550,51 @@ def test_who_may_not_read_is_told(status: int) -> None:
         registry.ecr = Ecr("111111111111.dkr.ecr.eu-west-1.amazonaws.com")
         with pytest.raises(CredentialsError, match="ecr:BatchGetImage"):
             attached(registry, "p/train", fake.image(), TYPE)
+
+
+class AmazonEcr(Ecr):
+    """A FAKE of what ECR does beyond the protocol: logins and repositories."""
+
+    def credentials(self) -> tuple[str, str]:
+        return "AWS", "token"
+
+    def ensure_repository(self, name: str, *, mutable: bool = False) -> bool:
+        return False
+
+
+def test_on_ecr_it_has_a_tag_that_no_rule_takes_away() -> None:
+    with running(immutable=True) as (fake, registry):
+        registry.ecr = AmazonEcr("111111111111.dkr.ecr.eu-west-1.amazonaws.com")
+        subject = fake.image()
+        own = put(registry, subject)
+        assert fake.tags == {f"attached-{own.removeprefix('sha256:')}": own}
+        assert fnmatch.fnmatch(next(iter(fake.tags)), "attached-*")
+        assert [one.digest for one in attached(registry, "p/train", subject, TYPE)] == [own]
+        puts = [path for method, path in fake.asked if method == "PUT" and "/manifests/" in path]
+        assert len(puts) == 1
+
+
+def test_on_ecr_one_that_somebody_else_put_meanwhile() -> None:
+    """Both found none; the other's is there, under the same immutable tag."""
+    with running(immutable=True) as (fake, registry):
+        registry.ecr = AmazonEcr("111111111111.dkr.ecr.eu-west-1.amazonaws.com")
+        subject = fake.image()
+        own = put(registry, subject)
+        fake.before = lambda method, path: (
+            (200, {"Content-Type": INDEX}, b'{"manifests": []}') if "/referrers/" in path else None
+        )
+        assert put(registry, subject) == own
+
+
+def test_on_ecr_one_that_is_not_taken_is_told() -> None:
+    def before(method: str, path: str) -> Reply | None:
+        return error(400, "MANIFEST_INVALID") if "/manifests/attached-" in path else None
+
+    with running(before=before) as (fake, registry):
+        registry.ecr = AmazonEcr("111111111111.dkr.ecr.eu-west-1.amazonaws.com")
+        with pytest.raises(RegistryError, match=r"takes no artifact.*MANIFEST_INVALID"):
+            put(registry, fake.image())
+        assert len(fake.manifests) == 1
 
 
 def test_an_upload_that_was_done_after_all() -> None:
