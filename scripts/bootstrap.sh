@@ -146,7 +146,7 @@ remote_builder() {
         if [[ $told != *" $BUILDKIT_HOST"$'\n'* ]]; then
             docker buildx rm kfp-ci >/dev/null 2>&1 || true
             docker buildx create --name kfp-ci --driver remote --use "$BUILDKIT_HOST" >/dev/null 2>&1 ||
-                fail "buildx takes no builder at BUILDKIT_HOST=$BUILDKIT_HOST. Write it as tcp://HOST:PORT or unix://PATH."
+                fail "buildx takes no builder at BUILDKIT_HOST=$BUILDKIT_HOST. Name it as buildx' driver 'remote' takes it."
         fi
     fi
     told=$(docker buildx inspect 2>/dev/null) || return 0

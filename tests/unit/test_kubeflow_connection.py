@@ -154,7 +154,10 @@ def test_threads_get_their_own_answers(fake: FakeKubeflow) -> None:
 
 # nothing secret in any sentence -------------------------------------------------------------
 
-SECRET = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=40)
+# Begun as no word of ours is, since Hypothesis draws from those, too.
+SECRET = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=6, max_size=40
+).map("~9{}".format)
 
 
 @given(
