@@ -120,7 +120,7 @@ def undo(workspace: Workspace, request: Request) -> Promotion | None:
 
 def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -> Promotion:
     release = bundle.release
-    _check_open(target.journals.read(), release.name, action)
+    _check_free(target, release.name, action, request)
     by = person()
     known = facts.gathered(target, bundle, action, by=by, approvals=request.approvals)
     judged = gate.judge(known, target.settings, action)
@@ -128,7 +128,7 @@ def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -
         raise _refused(release.name, target.name, judged.refusals)
     for warning in judged.warnings:
         target.workspace.console.warn(f"going back all the same: {warning}")
-    with _lease(target, request, release.name) as alive:
+    with _lease(target, request, release.name, lambda: target.prepare(release)) as alive:
         journal = target.journals.read()
         _check_open(journal, release.name, action)
         head = target.records.head()
@@ -152,7 +152,7 @@ def _carried_out(
         target,
         bundle,
         journal,
-        declared=_declared(target, head),
+        declared=_declared(target, head, bundle),
         now=undoing.now,
         told=console.event,
     )
@@ -170,10 +170,7 @@ def _carried_out(
         ) from error
     journal.open = False
     target.journals.keep(journal)
-    stands = target.records.head()
-    if stands is None or stands.record.id != journal.id:
-        raise AssertionError("the record step puts the record")
-    return stands.record
+    return target.records.at(journal.steps[-1].result["digest"]).record
 
 
 def _begun(
@@ -201,6 +198,20 @@ def _begun(
     )
 
 
+def _check_free(target: Target, release: str, action: Action, request: Request) -> None:
+    """Before the gate: raises PromotionUnderWayError where it would be in vain. One that
+    somebody is at is not unfinished: it may be waited for, once the gate let us in."""
+    journal = target.journals.read()
+    try:
+        _check_open(journal, release, action)
+    except PromotionUnderWayError:
+        who = target.lease.holder(_head(target)) if not request.break_lock else ""
+        if not who:
+            raise
+        if not request.wait:
+            raise target.lease.under_way(who) from None
+
+
 def _check_open(journal: Journal | None, release: str, action: Action) -> None:
     """Raises PromotionUnderWayError where something else is unfinished."""
     if journal is None or not journal.open:
@@ -226,20 +237,23 @@ def _unfinished(journal: Journal) -> tuple[str, str]:
 
 
 def _lease(
-    target: Target, request: Request, release: str
+    target: Target, request: Request, release: str, meanwhile: Callable[[], None] = lambda: None
 ) -> AbstractContextManager[Callable[[], None]]:
-    def head() -> str:
-        found = target.records.head()
-        return found.digest if found else ""
-
     return target.lease.held(
-        head,
+        lambda: _head(target),
         who=person(),
         release=release,
         wait=request.wait,
         take=request.break_lock,
         told=target.workspace.console.event,
+        meanwhile=meanwhile,
     )
+
+
+def _head(target: Target) -> str:
+    """Digest of the last record, "" for none."""
+    found = target.records.head()
+    return found.digest if found else ""
 
 
 def _earlier(target: Target, what: str | None) -> Bundle:
@@ -254,13 +268,17 @@ def _earlier(target: Target, what: str | None) -> Bundle:
     return target.published(found.release)
 
 
-def _declared(target: Target, head: Kept | None) -> Mapping[str, str]:
-    """Component -> the declaration of what the environment runs, as far as it is known."""
+def _declared(target: Target, head: Kept | None, comes: Bundle) -> Mapping[str, str]:
+    """Component -> the declaration of what the environment runs, as far as it is known.
+
+    comes: the release that is to run, which may well run already.
+    """
     stands = target.records.standing(head)
     if stands is None:
         return {}
     try:
-        bundle = target.published(stands.record.release)
+        same = stands.record.release == comes.release.name
+        bundle = comes if same else target.published(stands.record.release)
         return {
             name: bundle.files[one.file].decode("utf-8", "replace")
             for name, one in bundle.release.servables.items()

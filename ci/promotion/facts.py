@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ci import live
@@ -38,14 +39,16 @@ def gathered(
     workspace, settings = target.workspace, target.settings
     allowed = keys.load_all(settings.keys, workspace.repository)
     signature = ""
-    try:
-        signing.verify(bundle, allowed)
-    except ReleaseSignatureError as error:
-        if not release.problems:  # which are refusals of their own
-            signature = error.what
-    on_branch, branch_problem = _branch(target, release)
-    # What an unsigned release names is not looked for anywhere.
-    scans, unscanned = ([], {}) if signature else _scans(target, release, publish=not look_only)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        branch = pool.submit(_branch, target, release)  # git asks while we do
+        try:
+            signing.verify(bundle, allowed)
+        except ReleaseSignatureError as error:
+            if not release.problems:  # which are refusals of their own
+                signature = error.what
+        # What an unsigned release names is not looked for anywhere.
+        scans, unscanned = ([], {}) if signature else _scans(target, release, publish=not look_only)
+    on_branch, branch_problem = branch.result()
     return Facts(
         release=release,
         signature=signature,
@@ -69,7 +72,7 @@ def _branch(target: Target, release: Release) -> tuple[str, str]:
     try:
         found = git.branch_of(target.workspace.repository, commit, target.settings.branches)
     except ToolError as error:
-        return "", error.what
+        return "", f"{error.what}: {error.todo[:1].lower()}{error.todo[1:]}"
     return found, ""
 
 
@@ -99,7 +102,9 @@ def _scans(
     workspace = target.workspace
     try:
         with workspace.console.working("scan", f"{len(release.images)} images"):
-            report, problems = live.judged(workspace, [release], folder=SCANS, publish=publish)
+            report, problems = live.judged(
+                workspace, [release], folder=SCANS, publish=publish, brief=True
+            )
     except CIError as error:
         return [], dict.fromkeys(release.images, error.what)
     scans = [

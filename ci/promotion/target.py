@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from ci_tools import kubeflow
 from ci_tools.components.references import split
 from ci_tools.config import Promotion
 from ci_tools.documents import Release
-from ci_tools.errors import ConfigError, ReleaseNotFoundError
+from ci_tools.errors import CIError, ConfigError, ReleaseNotFoundError
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.promotion import lease
@@ -73,6 +74,16 @@ class Target:
     @cached_property
     def services(self) -> Services:
         return EcsServices.of(self.workspace)
+
+    def prepare(self, release: Release) -> None:
+        """Connect to what a promotion will need: that takes longer than asking it does.
+        What cannot be had is told by the step that wants it."""
+        with contextlib.suppress(CIError):
+            if release.pipelines:
+                self.kubeflow.inventory()
+        with contextlib.suppress(CIError):
+            if release.servables:
+                self.services.prepare()
 
     @cached_property
     def source(self) -> Target | None:

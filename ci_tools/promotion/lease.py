@@ -39,6 +39,7 @@ T = TypeVar("T")
 TYPE = "application/vnd.kfp-ci.promotion-claim.v1+json"
 SUFFIX = "-claims"  # of the repository, whose tags are immutable where that can be
 _MOST = 100  # take-overs of one promotion
+_NEIGHBOUR = "another process of this machine"
 
 
 class Timing(NamedTuple):
@@ -94,11 +95,13 @@ class Lease:
         wait: float = 0.0,
         take: bool = False,
         told: Callable[[str], None] = lambda _: None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Iterator[Callable[[], None]]:
         """Hold it while the block runs. Yields what raises where we hold it no more.
 
         head: digest of the last record now, "" for none. wait: seconds.
-        take: take it over from whoever has it.
+        take: take it over from whoever has it. meanwhile: done while nobody knows yet
+        whether a claim of ours holds; it may change nothing.
 
         Raises PromotionUnderWayError where another one has it, RegistryError,
         CredentialsError, WriteError.
@@ -111,7 +114,7 @@ class Lease:
                     nonce=uuid.uuid4().hex, who=who, release=release,
                     machine=self._machine(), at=self.now(),
                 )  # fmt: skip
-                tag = self._claimed(head, claim, until, take, told)
+                tag = self._claimed(head, claim, until, take, told, meanwhile)
                 stop = threading.Event()
                 beating = threading.Thread(target=self._beat, args=(claim, stop), daemon=True)
                 beating.start()
@@ -123,7 +126,32 @@ class Lease:
                     with contextlib.suppress(CIError):  # it runs out by itself
                         self._say(Beat(nonce=claim.nonce, at=self.now(), over=True))
         except locks.HeldElsewhereError:
-            raise self._held("another process of this machine") from None
+            raise self.under_way(_NEIGHBOUR) from None
+
+    def holder(self, head: str) -> str:
+        """Who holds it now, as far as looking tells; "" for nobody who lives.
+
+        head: as in `held`. Raises RegistryError, CredentialsError, WriteError.
+        """
+        try:
+            with locks.held(self.directory / f"{self.environment}.lock", seconds=0):
+                ours = self._machine()
+        except locks.HeldElsewhereError:
+            return _NEIGHBOUR
+        base, last = self._base(head), None
+        for number in range(1, _MOST):
+            found = self._read(f"{base}-{number}")
+            if found is None:
+                break
+            last = found
+        return "" if last is None or self._is_over(last, ours) else _named(last)
+
+    def under_way(self, who: str) -> PromotionUnderWayError:
+        """The error for what another one holds."""
+        return PromotionUnderWayError(
+            f"{who} is promoting to '{self.environment}'",
+            "Wait for it (--wait SECONDS), or, where you know that it is dead, --break-lock",
+        )
 
     def _claimed(
         self,
@@ -132,36 +160,39 @@ class Lease:
         until: float,
         take: bool,
         told: Callable[[str], None],
+        meanwhile: Callable[[], None],
     ) -> str:
         """The tag of our claim, once we have it."""
         waited_for = ""
         while True:
-            base = moving.tag_of(f"{self.environment}__{head()[7:19] or 'first'}")
+            base = self._base(head())
             holder = None
             for number in range(1, _MOST):
                 tag = f"{base}-{number}"
                 holder = self._read(tag)
-                if holder is not None and (take or self._is_over(holder, claim)):
+                if holder is not None and (take or self._is_over(holder, claim.machine)):
                     continue
-                if holder is None and self._mine(tag, claim):
+                if holder is None and self._mine(tag, claim, meanwhile):
                     return tag
                 break
             holder = holder or self._read(tag)
-            who = f"{holder.who} with {holder.release[:20]}" if holder else "somebody"
+            who = _named(holder) if holder else "somebody"
             if self.now() >= until:
-                raise self._held(who)
+                raise self.under_way(who)
             if who != waited_for:
                 told(f"waiting for {who}, who promotes to '{self.environment}'")
                 waited_for = who
             self.sleep(self.timing.look)
 
-    def _mine(self, tag: str, claim: Claim) -> bool:
+    def _mine(self, tag: str, claim: Claim, meanwhile: Callable[[], None]) -> bool:
         content = storage.encode(claim)
         if not moving.claim(self.registry, self.repository + SUFFIX, tag, TYPE, content):
             return False
+        settled = self.now() + self.timing.settle
         self._say(Beat(nonce=claim.nonce, at=self.now()))
+        meanwhile()
         if self.registry.ecr is None:
-            self.sleep(self.timing.settle)
+            self.sleep(max(0.0, min(settled - self.now(), self.timing.settle)))
         held = self._read(tag)
         return held is not None and held.nonce == claim.nonce
 
@@ -169,14 +200,15 @@ class Lease:
         """Raises PromotionUnderWayError where somebody took it over."""
         held = self._read(tag)
         if held is None or held.nonce != claim.nonce:
-            raise self._held(held.who if held else "somebody")
+            raise self.under_way(held.who if held else "somebody")
         after = self._read(f"{tag.rpartition('-')[0]}-{int(tag.rpartition('-')[2]) + 1}")
         if after is not None:
-            raise self._held(f"{after.who}, who took the lock over,")
+            raise self.under_way(f"{after.who}, who took the lock over,")
 
-    def _is_over(self, holder: Claim, ours: Claim) -> bool:
-        if holder.machine == ours.machine:
-            return True  # it had the file lock that we have now
+    def _is_over(self, holder: Claim, machine: str) -> bool:
+        """machine: ours, whose file lock nobody else has."""
+        if holder.machine == machine:
+            return True  # it had that lock
         content = moving.get(self.registry, self.repository, self._beats, TYPE)
         last = _decoded(content, Beat)
         if last is not None and last.nonce == holder.nonce:
@@ -205,11 +237,13 @@ class Lease:
             storage.write_bytes(path, uuid.uuid4().hex.encode())
         return path.read_text(encoding="ascii", errors="replace")
 
-    def _held(self, who: str) -> PromotionUnderWayError:
-        return PromotionUnderWayError(
-            f"{who} is promoting to '{self.environment}'",
-            "Wait for it (--wait SECONDS), or, where you know that it is dead, --break-lock",
-        )
+    def _base(self, head: str) -> str:
+        """What the tags of the claims after a record begin with."""
+        return moving.tag_of(f"{self.environment}__{head[7:19] or 'first'}")
+
+
+def _named(holder: Claim) -> str:
+    return f"{holder.who} with {holder.release[:20]}"
 
 
 def _decoded(content: bytes | None, kind: type[T]) -> T | None:

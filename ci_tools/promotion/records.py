@@ -42,6 +42,7 @@ class Records:
     def __init__(self, registry: Registry, repository: str, environment: str) -> None:
         self.registry, self.repository, self.environment = registry, repository, environment
         self._tag = moving.tag_of(environment)
+        self._known: dict[str, Kept] = {}  # by digest, which stands for the same for ever
 
     def head(self) -> Kept | None:
         """The last record, whatever became of it; None where nothing ever was promoted."""
@@ -56,6 +57,11 @@ class Records:
 
     def at(self, digest: str) -> Kept:
         """The record with this digest."""
+        if digest not in self._known:
+            self._known[digest] = self._read(digest)
+        return self._known[digest]
+
+    def _read(self, digest: str) -> Kept:
         content = moving.get(self.registry, self.repository, digest, TYPE)
         try:
             found = msgspec.json.decode(content or b"", type=Promotion)
@@ -83,7 +89,9 @@ class Records:
         name = hashlib.sha256(content).hexdigest()[:16]
         own = f"release-{self._tag[:90]}__{name}"  # `release-*` never expires on ECR
         moving.put(self.registry, self.repository, own, TYPE, content)
-        return Kept(moving.put(self.registry, self.repository, self._tag, TYPE, content), record)
+        digest = moving.put(self.registry, self.repository, self._tag, TYPE, content)
+        self._known[digest] = Kept(digest, record)
+        return self._known[digest]
 
     def _damaged(self, digest: str, why: str) -> RegistryError:
         return RegistryError(

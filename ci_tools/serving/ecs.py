@@ -75,6 +75,10 @@ class PredictionServices:
         self._settling = Settling(settings, self._cluster, smoke_seconds, clock, sleep)
         self._afterwards = Afterwards(settings, self._cluster, self._scaler)
 
+    def prepare(self) -> None:
+        """Make ready to ask, which takes longer than asking. Raises as `current` does."""
+        self._cluster.prepare()
+
     def current(self, service: str) -> Live | None:
         """What a service runs now; None when there is no such service.
 

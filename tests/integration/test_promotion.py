@@ -6,16 +6,19 @@ services, records.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -33,7 +36,7 @@ from ci_tools.errors import (
     ReleaseNotFoundError,
     ReleaseSignatureError,
 )
-from ci_tools.images import referrers
+from ci_tools.images import referrers, referrers_tag
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
 from ci_tools.promotion import compare
@@ -76,27 +79,40 @@ sdkVersion: kfp-2.11.0
 
 
 class Driver:
-    """Commands in processes that may be killed."""
+    """Commands in processes that may be killed. Safe to use from several threads."""
 
     def __init__(self, errors: Path) -> None:
         self.errors = errors
+        self._lock = threading.Lock()
+        self._under_way: dict[int, Future[int]] = {}
         with errors.open("w") as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "tests.integration.promoting"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                 cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._child.stdout
+        for line in self._child.stdout:
+            answer = json.loads(line)
+            self._under_way.pop(answer["id"]).set_result(answer["code"])
+        for one in self._under_way.values():
+            one.set_exception(AssertionError(self.errors.read_text()))
 
     def __call__(self, world: World, do: str, release: str = "", kill: int = 0) -> int:
+        ended: Future[int] = Future()
         request = {
-            "do": do, "release": release, "kill": kill,
+            "id": id(ended), "do": do, "release": release, "kill": kill,
             "folder": str(world.folder), "repository": str(world.written()),
         }  # fmt: skip
         assert self._child.stdin
-        assert self._child.stdout
-        self._child.stdin.write(json.dumps(request) + "\n")
-        self._child.stdin.flush()
-        return int(self._child.stdout.readline())
+        with self._lock:
+            self._under_way[id(ended)] = ended
+            self._child.stdin.write(json.dumps(request) + "\n")
+            self._child.stdin.flush()
+        return ended.result(timeout=120)
 
     def close(self) -> None:
         assert self._child.stdin
@@ -110,6 +126,7 @@ class Parts:
 
     dev: str
     prod: str
+    storage: Path  # of prod's registry, a directory for each prefix
     kubeflow: FakeKubeflow
     origin: Path
     repository: Path
@@ -218,7 +235,11 @@ class World:
 
     def written(self) -> Path:
         """The clone, with its ci.yaml as it is to be now."""
-        (self.folder / "repository/ci.yaml").write_text(yaml.safe_dump(self.config))
+        (self.repository / "ci.yaml").write_text(yaml.safe_dump(self.config))
+        return self.repository
+
+    @property
+    def repository(self) -> Path:
         return self.folder / "repository"
 
     def fresh(self, folder: Path | None = None) -> Any:
@@ -262,6 +283,25 @@ class World:
             ],
         }  # fmt: skip
 
+    def copied(self) -> World:
+        """Another world that is as this one, to go on from there."""
+        parts, before = self.parts, self.prefix
+        parts.worlds += 1
+        after = f"w{parts.worlds}"
+        # What in it names this world's registry, nobody reads again.
+        shutil.copytree(parts.storage / before, parts.storage / after)
+        folder = self.folder.with_name(after)
+        shutil.copytree(self.folder, folder)
+        parts.kubeflow.copy(before, after)
+        config = copy.deepcopy(self.config)
+        config["environments"]["prod"]["registry"]["prefix"] = after
+        config["environments"]["prod"]["kubeflow"]["namespace"] = after
+        return World(parts, folder, after, config)
+
+    def actions(self) -> list[str]:
+        """What the driver's last command in this world did, as far as it came."""
+        return (self.folder / "actions").read_text().split("\n")[:-1]
+
     def image_of(self, bundle: Bundle, name: str) -> str:
         digest = bundle.release.images[name].digest
         return f"{self.parts.prod}/{self.prefix}/ml/{name}@{digest}"
@@ -301,7 +341,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
         registries.registry(home / "prod") as prod,
         serve(FakeKubeflow()) as kubeflow,
     ):
-        made = Parts(dev, prod, kubeflow, origin, clone, commits, pen, driver)
+        storage = home / "prod/data/docker/registry/v2/repositories"
+        made = Parts(dev, prod, storage, kubeflow, origin, clone, commits, pen, driver)
         made.releases = {"a": made.made(0), "b": made.made(1), "c": made.made(2)}
         yield made
         driver.close()
@@ -316,6 +357,7 @@ def world(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
     monkeypatch.setattr(live, "judged", live.judged)
     monkeypatch.setattr(Target, "services", Target.__dict__["services"])
     monkeypatch.setattr(lease, "TIMING", lease.TIMING)
+    monkeypatch.setattr(referrers_tag, "_SETTLED", referrers_tag._SETTLED)
     monkeypatch.setenv("BUILD_USER_ID", "eve")
     return parts.world(tmp_path)
 
@@ -576,24 +618,53 @@ def test_one_that_cannot_be_put_back_says_so_until_it_can(parts: Parts, world: W
 # killed ---------------------------------------------------------------------------------------
 
 
-def everywhere(parts: Parts, tmp_path: Path, then: str) -> Iterator[tuple[int, World, Any, Any]]:
-    """A promotion killed at its first action, at its second, and so on; then `then`."""
-    undisturbed = parts.world(tmp_path)
-    assert parts.driver(undisturbed, "promote", name(parts, "a")) == 0
-    before = undisturbed.seen()
+AT_ONCE = 4
+
+
+def all_of(commands: Sequence[Callable[[], int]]) -> list[int]:
+    """The exit codes of some of the driver's commands, several at once."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda one: one(), commands))
+
+
+def killed(driver: Driver, start: World, release: str, numbers: range) -> dict[int, World]:
+    """Action -> a world that is as `start` was, but for a promotion that was killed there."""
+    worlds = {number: start.copied() for number in numbers}
+    codes = all_of([
+        lambda number=number, one=one: driver(one, "promote", release, kill=number)  # type: ignore[misc]
+        for number, one in worlds.items()
+    ])  # fmt: skip
+    assert set(codes) == {promoting.KILLED}, driver.errors.read_text()
+    return worlds
+
+
+def ended(driver: Driver, worlds: dict[int, World], then: str, release: str) -> None:
+    codes = all_of([
+        lambda one=one: driver(one, then, release) for one in worlds.values()  # type: ignore[misc]
+    ])  # fmt: skip
+    assert set(codes) == {0}, driver.errors.read_text()
+
+
+class Everywhere(NamedTuple):
+    """start: a world that runs `a`. actions: those of a promotion of `b` there. before,
+    after: what is seen of it before and after that."""
+
+    start: World
+    actions: list[str]
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def everywhere(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Everywhere:
+    start = parts.world(tmp_path_factory.mktemp("killed"))
+    assert parts.driver(start, "promote", name(parts, "a")) == 0
+    undisturbed = start.copied()
     assert parts.driver(undisturbed, "promote", name(parts, "b")) == 0
-    after = undisturbed.seen()
-    for number in range(1, 200):
-        one = parts.world(tmp_path)
-        assert parts.driver(one, "promote", name(parts, "a")) == 0
-        code = parts.driver(one, "promote", name(parts, "b"), kill=number)
-        if code == 0:
-            assert number > 20
-            return
-        assert code == promoting.KILLED, parts.driver.errors.read_text()
-        assert parts.driver(one, then, name(parts, "b")) == 0, parts.driver.errors.read_text()
-        yield number, one, before, after
-    pytest.fail("it never came to its end")
+    actions = undisturbed.actions()
+    assert {"before put", "after copy_all", "after publish", "after upload_all", "registered",
+            "updated"} <= set(actions)  # fmt: skip
+    return Everywhere(start, actions, start.seen(), undisturbed.seen())
 
 
 def contents(seen: dict[str, Any]) -> dict[str, Any]:
@@ -604,35 +675,45 @@ def contents(seen: dict[str, Any]) -> dict[str, Any]:
     return {**seen, "services": services}
 
 
-def test_killed_at_every_action_and_run_again(parts: Parts, world: World, tmp_path: Path) -> None:
-    for number, one, _, after in everywhere(parts, tmp_path, "promote"):
+def test_killed_at_every_action_and_run_again(
+    parts: Parts, world: World, everywhere: Everywhere
+) -> None:
+    actions = range(1, len(everywhere.actions) + 1)
+    worlds = killed(parts.driver, everywhere.start, name(parts, "b"), actions)
+    ended(parts.driver, worlds, "promote", name(parts, "b"))
+    for number, one in worlds.items():
         # A revision that was registered and never used stays; what serves is the same.
-        assert contents(one.seen()) == contents(after), number
+        assert contents(one.seen()) == contents(everywhere.after), number
 
 
-def test_killed_at_every_action_and_undone(parts: Parts, world: World, tmp_path: Path) -> None:
-    for number, one, before, after in everywhere(parts, tmp_path, "undo"):
-        # Once its record is there and its journal closed, nothing is left to undo.
-        ended = [after] if one.seen()["runs"] == after["runs"] else [before]
-        assert one.seen() in ended, number
+def test_killed_at_every_action_and_undone(
+    parts: Parts, world: World, everywhere: Everywhere
+) -> None:
+    actions = range(1, len(everywhere.actions) + 1)
+    worlds = killed(parts.driver, everywhere.start, name(parts, "b"), actions)
+    ended(parts.driver, worlds, "undo", "")
+    states = [one.seen() for one in worlds.values()]
+    # Once its record is there and its journal closed, nothing is left to undo.
+    assert all(one in (everywhere.before, everywhere.after) for one in states)
+    undone = [one == everywhere.before for one in states]
+    assert undone == sorted(undone, reverse=True)
+    assert undone.count(False) == 2  # our journal is closed; and the registry's, too
 
 
-def test_killed_while_undoing(parts: Parts, world: World, tmp_path: Path) -> None:
-    failed = 16  # an action before the one at which the service fails
-    for number in range(failed, 100):
-        one = parts.world(tmp_path)
-        assert parts.driver(one, "promote", name(parts, "a")) == 0
-        before = one.seen()
-        (one.folder / "unhealthy").touch()
-        code = parts.driver(one, "promote", name(parts, "b"), kill=number)
+def test_killed_while_undoing(parts: Parts, world: World, everywhere: Everywhere) -> None:
+    sick = everywhere.start.copied()
+    (sick.folder / "unhealthy").touch()
+    whole = sick.copied()
+    assert parts.driver(whole, "promote", name(parts, "b")) == PromotionUndoneError.exit_code
+    actions = whole.actions()
+    assert "after delete_version" in actions
+    first = actions.index("registered") + 1  # which then fails
+    worlds = killed(parts.driver, sick, name(parts, "b"), range(first, len(actions) + 1))
+    for one in worlds.values():
         (one.folder / "unhealthy").unlink()
-        if code == PromotionUndoneError.exit_code:
-            assert number > failed + 10
-            return
-        assert code == promoting.KILLED, parts.driver.errors.read_text()
-        assert parts.driver(one, "undo") == 0, parts.driver.errors.read_text()
-        assert one.seen() == before, number
-    pytest.fail("it never came to its end")
+    ended(parts.driver, worlds, "undo", "")
+    for number, one in worlds.items():
+        assert one.seen() == everywhere.before, number
 
 
 def interrupted(
@@ -681,39 +762,60 @@ def test_another_machine_goes_on_or_undoes(parts: Parts, world: World, tmp_path:
 # two at once ----------------------------------------------------------------------------------
 
 
-def test_of_two_at_once_one_is_turned_away_and_one_that_waits_comes_after(
+def elsewhere(parts: Parts, world: World, folder: Path, key: str, wait: float) -> Any:
+    """A promotion from another machine: its release's name, or the exit code."""
+    space = promoting.workspace(folder, world.repository)
+    asked = promote.Request(approvals=("ann",), wait=wait)
+    try:
+        return promote.promote(space, name(parts, key), asked).release
+    except CIError as error:
+        return error
+
+
+def test_of_two_at_once_one_is_turned_away(parts: Parts, world: World, tmp_path: Path) -> None:
+    world.promote(name(parts, "a"))
+    world.fresh()
+    for wait in (0.0, 30.0):
+        with ThreadPoolExecutor(2) as pool:
+            outcomes = list(pool.map(
+                lambda key: elsewhere(parts, world, tmp_path / f"machine-{key}", key, wait), "bc"  # noqa: B023
+            ))  # fmt: skip
+        done = [one for one in outcomes if isinstance(one, str)]
+        turned_away = [one for one in outcomes if not isinstance(one, str)]
+        assert len(done) == 2 if wait else done
+        assert all(isinstance(one, PromotionUnderWayError) for one in turned_away)
+        found = history.history(world.fresh())
+        assert found.runs in done
+        assert {one.outcome for one in found.records} == {"done"}
+
+
+def test_who_comes_while_another_is_at_it_is_turned_away_or_waits(
     parts: Parts, world: World, tmp_path: Path
 ) -> None:
+    """That one's journal is open, and yet it is not unfinished."""
     world.promote(name(parts, "a"))
-    outcomes: list[Any] = []
     world.fresh()
-    repository = world.written()
+    middle, go_on = threading.Event(), threading.Event()
 
-    def attempt(number: int, key: str, wait: float) -> None:
-        space = promoting.workspace(tmp_path / f"machine{number}", repository)
-        asked = promote.Request(approvals=("ann",), wait=wait)
-        try:
-            outcomes.append(promote.promote(space, name(parts, key), asked).release)
-        except CIError as error:
-            outcomes.append(error.exit_code)
+    def act(what: str) -> None:
+        if what == "registered":
+            middle.set()
+            assert go_on.wait(60)
 
-    for wait in (0.0, 30.0):
-        outcomes.clear()
-        threads = [
-            threading.Thread(target=attempt, args=(number, key, wait))
-            for number, key in enumerate("bc")
-        ]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
-        names = [one for one in outcomes if isinstance(one, str)]
-        assert names
-        assert set(outcomes) - set(names) <= {PromotionUnderWayError.exit_code}
-        found = history.history(world.fresh())
-        assert found.runs in names
-        assert {one.outcome for one in found.records} == {"done"}
-    assert len(names) == 2
+    promoting.fakes(world.folder, act)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(elsewhere, parts, world, tmp_path / "1", "b", 0.0)
+        assert middle.wait(60)
+        promoting.fakes(world.folder)
+        turned_away = elsewhere(parts, world, tmp_path / "2", "c", 0.0)
+        assert isinstance(turned_away, PromotionUnderWayError)
+        assert turned_away.what == f"eve with {name(parts, 'b')[:20]} is promoting to 'prod'"
+        second = pool.submit(elsewhere, parts, world, tmp_path / "2", "c", 60.0)
+        go_on.set()
+        assert first.result() == name(parts, "b")
+        assert second.result() == name(parts, "c")
+    found = history.history(world.fresh())
+    assert [one.release for one in found.records] == [name(parts, key) for key in "cba"]
 
 
 # back, and what differs -----------------------------------------------------------------------

@@ -132,3 +132,25 @@ def test_a_damaged_journal_is_told(registry: Registry, tmp_path: Path) -> None:
     moving.put(registry, "ml/promotions", "prod__journal", journal.TYPE, b"{}")
     with pytest.raises(MissingInputError, match="damaged"):
         journals(registry, tmp_path).read()
+
+
+def test_a_small_document_again_takes_three_requests(
+    registry: Registry, fake: FakeRegistry
+) -> None:
+    moving.put(registry, "ml/promotions", "prod__journal", TYPE, b"1")
+    fake.asked.clear()
+    moving.put(registry, "ml/promotions", "prod__journal", TYPE, b"2")
+    assert [method for method, _ in fake.asked] == ["POST", "PUT", "PUT"]
+    assert moving.get(registry, "ml/promotions", "prod__journal", TYPE) == b"2"
+    fake.asked.clear()
+    moving.put(registry, "ml/promotions", "another", TYPE, b"2")
+    assert [method for method, _ in fake.asked] == ["PUT"]
+
+
+def test_a_record_is_read_once(registry: Registry, fake: FakeRegistry) -> None:
+    put(Records(registry, "ml/promotions", "prod"), "a")
+    records = Records(registry, "ml/promotions", "prod")
+    first = records.head()
+    fake.asked.clear()
+    assert records.head() == first
+    assert [method for method, _ in fake.asked] == ["HEAD"]
