@@ -173,6 +173,7 @@ def _service(on: Machine) -> Any:
 @contextmanager
 def project(folder: Path, more: int = 0) -> Iterator[Project]:
     """The project with its two machines, and what they made gone afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
     with machine(folder / "dev-home") as dev, machine(folder / "prod-home") as prod:
         origin, public = folder / "origin.git", folder / "release.pub"
         subprocess.run(["git", "init", "--quiet", "--bare", origin], check=True)

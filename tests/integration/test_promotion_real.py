@@ -126,6 +126,7 @@ def test_the_same_again_moves_nothing_and_scans_nothing(promoted: Promoted, spy:
     images = production.journal(project)["steps"][0]["result"]
     assert (images["moved"], images["bytes"], images["manifests"]) == (0, 0, 0)
     assert images["skipped"] == 2
+    assert not (project.prod.build / "reports/promote/scan.html").exists()  # all is well
     assert [call for call in spy.calls if call.startswith("trivy") and "--version" not in call] == []
     after = project.world()
     assert {**after, "files": 0} == {**before, "files": 0}
@@ -138,8 +139,12 @@ def test_a_waiver_that_has_expired_refuses(promoted: Promoted, tmp_path: Path) -
     )
     before = later.world()
     answer = later.promote(promoted.first)
-    answer.refused(REFUSED, promoted.first, "image 'servable' does not pass", WAIVED, "2026-01-31")
+    answer.refused(
+        REFUSED, promoted.first, "image 'servable' does not pass today's scan",
+        f"{WAIVED} in waived 1.0-1 (fixed in 9), whose waiver expired on 2026-01-31",
+    )  # fmt: skip
     assert "'train'" not in answer.err
+    assert (later.prod.build / "reports/promote/scan.html").exists()
     assert WAIVED in later.promote(promoted.first, "--dry-run").refused(REFUSED).out
     assert later.world() == before
 
