@@ -215,8 +215,13 @@ def project(folder: Path, more: int = 0) -> Iterator[Project]:
 def apart(one: Project, folder: Path, **changes: str) -> Project:
     """The same production, from another clone whose files `changes` are otherwise."""
     git(folder, "clone", "--quiet", str(one.prod.path), "clone")
-    git(folder / "clone", "remote", "set-url", "origin", git(
-        one.prod.path, "remote", "get-url", "origin").strip())
+    git(
+        folder / "clone",
+        "remote",
+        "set-url",
+        "origin",
+        git(one.prod.path, "remote", "get-url", "origin").strip(),
+    )
     clone = Repository(folder / "clone", one.prod.machine, one.prod.config)
     clone.write(changes)
     return Project(one.dev, clone)
