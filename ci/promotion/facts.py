@@ -31,6 +31,8 @@ def gathered(
     """All facts, however bad one is: refusals are told at once.
 
     look_only: leave nothing behind in a registry, not even what a scan found.
+    A roll-back asks nothing of the environment that the release came from: images are
+    looked at where they ran.
 
     Raises ReleaseSignatureError where the bytes are no release at all, so that nothing
     in them is to be believed; ConfigError, RegistryError, CredentialsError.
@@ -47,7 +49,8 @@ def gathered(
             if not release.problems:  # which are refusals of their own
                 signature = error.what
         # What an unsigned release names is not looked for anywhere.
-        scans, unscanned = ([], {}) if signature else _scans(target, release, publish=not look_only)
+        here = target.relocated(release) if action == "rollback" else release
+        scans, unscanned = ([], {}) if signature else _scans(target, here, publish=not look_only)
     on_branch, branch_problem = branch.result()
     return Facts(
         release=release,
@@ -55,7 +58,7 @@ def gathered(
         project=workspace.project,
         on_branch=on_branch,
         branch_problem=branch_problem,
-        verified=_verified(target, release),
+        verified=_verified(target, release) if action == "promote" else "",
         scans=scans,
         unscanned=unscanned,
         allow_incomplete=workspace.environment.allow_incomplete_scan,

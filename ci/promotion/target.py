@@ -7,6 +7,8 @@ import dataclasses
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
+
 from ci import publishing
 from ci.promotion.services import EcsServices, Services
 from ci.workspace import Workspace
@@ -126,6 +128,21 @@ class Target:
             image.reference: f"{host}/{self.workspace.repository_of(name)}@{image.digest}"
             for name, image in sorted(release.images.items())
         }
+
+    def relocated(self, release: Release) -> Release:
+        """The same release, its images named as they are in this environment."""
+        moves = self.moves(release)
+        return msgspec.structs.replace(
+            release,
+            images={
+                name: msgspec.structs.replace(image, reference=moves[image.reference])
+                for name, image in release.images.items()
+            },
+            servables={
+                name: msgspec.structs.replace(one, image=moves.get(one.image, one.image))
+                for name, one in release.servables.items()
+            },
+        )
 
     def images(self, release: Release) -> dict[str, str]:
         """Component -> reference in this environment."""

@@ -40,6 +40,7 @@ from ci_tools.images import referrers, referrers_tag
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
 from ci_tools.promotion import compare
+from ci_tools.promotion.records import Records
 from ci_tools.release import bundle as bundles
 from ci_tools.release import signing, store
 from ci_tools.release.bundle import Bundle
@@ -834,6 +835,33 @@ def test_a_roll_back_is_one_unit_and_asks_the_source_nothing(parts: Parts, world
     assert f"training {done.pipelines['training'].version[:12]}" == first["versions"][0]
     with pytest.raises(ReleaseNotFoundError, match="ran nothing before"):
         world.rollback()
+
+
+def test_a_roll_back_needs_no_word_of_where_it_was_verified(parts: Parts, world: World) -> None:
+    """Nor its images from there: today's scan looks at those that ran here."""
+    made = parts.made(0, environment="build")
+    record = d.Promotion(
+        id="1", action="promote", outcome="done", environment="dev", project="ml",
+        release=made.release.name, bundle="", commit=None, by="", approvals=[], began="", ended="",
+    )  # fmt: skip
+    Records(Registry(parts.dev), "ml/promotions", "dev").put(record)
+    world.promote(made.release.name)
+    world.promote(name(parts, "b"))
+    looked: list[str] = []
+    promoting.fakes(world.folder)
+    scanned = live.judged
+
+    def seen(space: Any, releases: Any, **more: Any) -> Any:
+        looked.extend(one.reference for one in releases[0].images.values())
+        return scanned(space, releases, **more)
+
+    world.config["environments"]["dev"]["registry"]["host"] = "127.0.0.1:1"
+    space = world.fresh()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "judged", seen)
+        done = promote.rollback(space, None, promote.Request(approvals=("ann",)))
+    assert done.release == made.release.name
+    assert sorted(looked) == sorted(done.images.values())
 
 
 def test_a_roll_back_in_spite_of_today_s_scan(
