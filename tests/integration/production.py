@@ -139,15 +139,22 @@ class Project:
         """The version that production's service says it is, over HTTP."""
         return str(ask(_service(self.prod.machine), SERVICE)["version"])
 
-    def world(self) -> dict[str, Any]:
-        """All of production, not as we tell it: the registry's files, ECS, the catalogue."""
-        home = self.prod.machine.endpoints.home
-        ecs = boto3.client(
+    @property
+    def _ecs(self) -> Any:
+        return boto3.client(
             "ecs", endpoint_url=self.prod.machine.endpoints.aws, region_name="us-east-1",
             aws_access_key_id="test", aws_secret_access_key="test",
         )  # fmt: skip
-        found = ecs.describe_services(cluster="local", services=[SERVICE], include=["TAGS"])
+
+    def service(self) -> Any:
+        """Production's service, as ECS describes it."""
+        found = self._ecs.describe_services(cluster="local", services=[SERVICE], include=["TAGS"])
         (service,) = found["services"]
+        return service
+
+    def world(self) -> dict[str, Any]:
+        """All of production, not as we tell it: the registry's files, ECS, the catalogue."""
+        home, service = self.prod.machine.endpoints.home, self.service()
         return {
             "files": {
                 str(path.relative_to(home)): (path.stat().st_size, path.stat().st_mtime_ns)
@@ -158,7 +165,9 @@ class Project:
             "service": {
                 key: service[key] for key in ("taskDefinition", "desiredCount", "status", "tags")
             },
-            "definitions": ecs.list_task_definitions(familyPrefix=SERVICE)["taskDefinitionArns"],
+            "definitions": self._ecs.list_task_definitions(familyPrefix=SERVICE)[
+                "taskDefinitionArns"
+            ],
             "runs": self.history()["runs"],
         }
 

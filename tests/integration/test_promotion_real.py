@@ -7,7 +7,9 @@ answers over HTTP, boto3, and the files of production's registry.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ import docker
 import pytest
 import yaml
 
-from ci_tools.errors import PromotionRefusedError
+from ci_tools.errors import PromotionRefusedError, PromotionUnderWayError
 from tests.integration import production
 from tests.integration.production import NEWS, SERVICE, WAIVED, Project
 from tests.integration.repositories import Spy, inspected, skopeo
@@ -149,6 +151,35 @@ def test_a_waiver_that_has_expired_refuses(promoted: Promoted, tmp_path: Path) -
     assert (later.prod.build / "reports/promote/scan.html").exists()
     assert WAIVED in later.promote(promoted.first, "--dry-run").refused(REFUSED).out
     assert later.world() == before
+
+
+def test_one_that_is_killed_while_the_service_changes_is_put_back(promoted: Promoted) -> None:
+    project = promoted.project
+    before, last = project.service(), project.history()["records"][0]
+    with subprocess.Popen(
+        project.prod.command("promote", promoted.first, "--to", "prod"),
+        cwd=project.prod.path, env=project.prod.environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        until = time.monotonic() + 120
+        while project.service()["taskDefinition"] == before["taskDefinition"]:
+            assert child.poll() is None, child.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    other = project.rollback()
+    other.refused(PromotionUnderWayError.exit_code, promoted.first, "unfinished", "--undo")
+    undone = project.prod.ci("promote", "--undo", "--to", "prod").done()
+    assert "service servable" in undone.out
+    assert project.service()["taskDefinition"] == before["taskDefinition"]
+    assert project.answer() == "2"
+    now = project.history()
+    assert (now["runs"], now["records"][0]["outcome"]) == (promoted.second, "undone")
+    assert now["records"][1] == last
+    assert project.prod.ci("promote", "--undo", "--to", "prod").done().out == (
+        "no promotion is unfinished\n"
+    )
 
 
 def test_an_advisory_of_today_refuses_what_a_way_back_only_warns_of(promoted: Promoted) -> None:
