@@ -2,7 +2,7 @@
 
 python benchmarks/run.py [NAME]... [--runs 5] [--write results.md]
 
-NAME: b1 b2 b3 b3-project b4 b5 d1 d3 j1 k1 k3 s1 s2 s3 s4
+NAME: b1 b2 b3 b3-project b4 b5 d1 d2 d3 j1 k1 k3 s1 s2 s3 s4
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ BENCHMARKS = {
     "b4": "b4_one_file",
     "b5": "b5_diamond",
     "d1": "d1_promotion",
+    "d2": "d2_promote",
     "d3": "d3_deploy",
     "j1": "j1_scaling",
     "k1": "k1_compile",

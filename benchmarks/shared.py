@@ -72,9 +72,13 @@ class Bench:
         return self.scratch / "home"
 
     def environment(self, *first_on_path: Path) -> dict[str, str]:
-        """Variables of a child process; `first_on_path` come before its programs."""
+        """Variables of a child process; `first_on_path` come before its programs.
+
+        Python may keep what it compiled, as it has it of an installed package.
+        """
+        own = {key: it for key, it in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         return {
-            **os.environ,
+            **own,
             "PATH": os.pathsep.join([*map(str, first_on_path), PROGRAMS]),
             "PYTHONPATH": str(ROOT),
             "KFP_CI_HOME": str(self.home),

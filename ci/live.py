@@ -71,9 +71,11 @@ def judged(
     id: str = "",
     folder: Path = FOLDER,
     publish: bool = True,
+    brief: bool = False,
 ) -> tuple[ScanReport, dict[str, CIError]]:
     """As `scan`, of these releases. folder: below the build directory. publish: keep
-    what was found beside the images, where the next scan finds it."""
+    what was found beside the images, where the next scan finds it. brief: no page for
+    people where every image passes."""
     session = sessions.begun(workspace, None)
     session.old_scans = True
     _ = session.trivy.databases.vulnerabilities
@@ -103,7 +105,8 @@ def judged(
         images=found,
         waivers=gate.notes(policy, reports.by_component(found), session.day, whole=False),
     )
-    written.write(workspace.build / folder, report, before)
+    passes = all(one.verdict.status == "pass" for one in found) and not problems
+    written.write(workspace.build / folder, report, before, with_page=not (brief and passes))
     return report, problems
 
 

@@ -11,13 +11,11 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 
-import msgspec
-
-from ci.promotion import facts, plan, steps, undoing
+from ci.promotion import facts, plan, steps, turn, undoing
 from ci.promotion.plan import Planned
 from ci.promotion.target import Target
+from ci.promotion.turn import Request as Request
 from ci.workspace import Workspace
 from ci_tools.documents import Action, Journal, Promotion
 from ci_tools.errors import (
@@ -31,17 +29,6 @@ from ci_tools.errors import (
 from ci_tools.promotion import engine, gate, records
 from ci_tools.promotion.records import Kept
 from ci_tools.release.bundle import Bundle
-
-_DONE = "done"
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """approvals: who approved. wait: seconds for another promotion to end. break_lock:
-    take the lock over from whoever has it."""
-
-    approvals: tuple[str, ...] = ()
-    wait: float = 0.0
-    break_lock: bool = False
 
 
 def promote(workspace: Workspace, what: str, request: Request) -> Promotion:
@@ -83,7 +70,7 @@ def plan_of(workspace: Workspace, what: str | None, action: Action, request: Req
     refusals = judged.refusals
     open_ = target.journals.read()
     if open_ is not None and open_.open:
-        refusals = [*refusals, _unfinished(open_)[0]]
+        refusals = [*refusals, turn.unfinished(open_)[0]]
     stands = target.records.standing(target.records.head())
     return plan.plan(
         target,
@@ -111,7 +98,7 @@ def undo(workspace: Workspace, request: Request) -> Promotion | None:
     journal = target.journals.read()
     if journal is None or not journal.open:
         return None
-    with _lease(target, request, journal.release):
+    with turn.lease(target, request, journal.release, person()):
         journal = target.journals.read()
         if journal is None or not journal.open:
             return None
@@ -120,8 +107,7 @@ def undo(workspace: Workspace, request: Request) -> Promotion | None:
 
 def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -> Promotion:
     release = bundle.release
-    if not request.wait:  # else it may be one that is waited for
-        _check_open(target.journals.read(), release.name, action)
+    turn.check_free(target, release.name, action, request)
     _ = target.signer  # a key that is missing is told before anything is touched
     by = person()
     known = facts.gathered(target, bundle, action, by=by, approvals=request.approvals)
@@ -130,9 +116,9 @@ def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -
         raise _refused(release.name, target.name, judged.refusals)
     for warning in judged.warnings:
         target.workspace.console.warn(f"going back all the same: {warning}")
-    with _lease(target, request, release.name) as alive:
+    with turn.lease(target, request, release.name, by, lambda: target.prepare(release)) as alive:
         journal = target.journals.read_closed(request.wait)
-        _check_open(journal, release.name, action)
+        turn.check_open(journal, release.name, action)
         head = target.records.head()
         if journal is None or not journal.open:
             journal = _begun(target, bundle, action, head, by, gate.approvers(known))
@@ -154,7 +140,7 @@ def _carried_out(
         target,
         bundle,
         journal,
-        declared=_declared(target, head),
+        declared=_declared(target, head, bundle),
         now=undoing.now,
         told=console.event,
     )
@@ -172,10 +158,7 @@ def _carried_out(
         ) from error
     journal.open = False
     target.journals.keep(journal)
-    stands = target.records.head()
-    if stands is None or stands.record.id != journal.id:
-        raise AssertionError("the record step puts the record")
-    return target.tell(stands.record)
+    return target.tell(target.records.at(journal.steps[-1].result["digest"]).record)
 
 
 def _begun(
@@ -203,47 +186,6 @@ def _begun(
     )
 
 
-def _check_open(journal: Journal | None, release: str, action: Action) -> None:
-    """Raises PromotionUnderWayError where something else is unfinished."""
-    if journal is None or not journal.open:
-        return
-    if journal.undoing or (journal.release, journal.action) != (release, action):
-        raise PromotionUnderWayError(*_unfinished(journal))
-
-
-def _unfinished(journal: Journal) -> tuple[str, str]:
-    done = [step.name for step in journal.steps if step.state == _DONE]
-    begun = [step.name for step in journal.steps if step.state in ("begun", "stuck")]
-    state = "going back" if journal.undoing else f"done: {', '.join(done) or 'nothing'}"
-    verb = "promotion" if journal.action == "promote" else "roll-back"
-    what = (
-        f"the {verb} of {journal.release} to '{journal.environment}' that {journal.by} began at "
-        f"{journal.began} is unfinished ({state}{'; within: ' + ', '.join(begun) if begun else ''})"
-    )
-    undo = f"'python -m ci promote --undo --to {journal.environment}' puts all of it back"
-    if journal.undoing:
-        return what, undo
-    again = f"python -m ci {journal.action} {journal.release[:20]} --to {journal.environment}"
-    return what, f"'{again}' goes on with it, {undo}"
-
-
-def _lease(
-    target: Target, request: Request, release: str
-) -> AbstractContextManager[Callable[[], None]]:
-    def head() -> str:
-        found = target.records.head()
-        return found.digest if found else ""
-
-    return target.lease.held(
-        head,
-        who=person(),
-        release=release,
-        wait=request.wait,
-        take=request.break_lock,
-        told=target.workspace.console.event,
-    )
-
-
 def _earlier(target: Target, what: str | None) -> Bundle:
     if what is not None:
         return target.published(what)
@@ -256,13 +198,17 @@ def _earlier(target: Target, what: str | None) -> Bundle:
     return target.published(found.release)
 
 
-def _declared(target: Target, head: Kept | None) -> Mapping[str, str]:
-    """Component -> the declaration of what the environment runs, as far as it is known."""
+def _declared(target: Target, head: Kept | None, comes: Bundle) -> Mapping[str, str]:
+    """Component -> the declaration of what the environment runs, as far as it is known.
+
+    comes: the release that is to run, which may well run already.
+    """
     stands = target.records.standing(head)
     if stands is None:
         return {}
     try:
-        bundle = target.published(stands.record.release)
+        same = stands.record.release == comes.release.name
+        bundle = comes if same else target.published(stands.record.release)
         return {
             name: bundle.files[one.file].decode("utf-8", "replace")
             for name, one in bundle.release.servables.items()

@@ -2,6 +2,7 @@
 
 target    an environment, and where releases for it come from
 facts     what the gate asks for
+turn      what is unfinished, who is at it, the lock
 wanted    a release as the environment names it
 steps     forward: images, release, pipelines, services, record
 ways      back, from what the journal says alone

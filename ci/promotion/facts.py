@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ci import live
@@ -31,6 +32,8 @@ def gathered(
     """All facts, however bad one is: refusals are told at once.
 
     look_only: leave nothing behind in a registry, not even what a scan found.
+    A roll-back asks nothing of the environment that the release came from: images are
+    looked at where they ran.
 
     Raises ReleaseSignatureError where the bytes are no release at all, so that nothing
     in them is to be believed; ConfigError, RegistryError, CredentialsError.
@@ -39,14 +42,17 @@ def gathered(
     workspace, settings = target.workspace, target.settings
     allowed = keys.load_all(settings.keys, workspace.repository)
     signature = ""
-    try:
-        signing.verify(bundle, allowed)
-    except ReleaseSignatureError as error:
-        if not release.problems:  # which are refusals of their own
-            signature = error.what
-    on_branch, branch_problem = _branch(target, release)
-    # What an unsigned release names is not looked for anywhere.
-    scans, unscanned = ([], {}) if signature else _scans(target, release, publish=not look_only)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        branch = pool.submit(_branch, target, release)  # git asks while we do
+        try:
+            signing.verify(bundle, allowed)
+        except ReleaseSignatureError as error:
+            if not release.problems:  # which are refusals of their own
+                signature = error.what
+        # What an unsigned release names is not looked for anywhere.
+        here = target.relocated(release) if action == "rollback" else release
+        scans, unscanned = ([], {}) if signature else _scans(target, here, publish=not look_only)
+    on_branch, branch_problem = branch.result()
     verified, promoted_before, unproven = _proven(target, release, action, allowed)
     return Facts(
         release=release,
@@ -72,7 +78,7 @@ def _branch(target: Target, release: Release) -> tuple[str, str]:
     try:
         found = git.branch_of(target.workspace.repository, commit, target.settings.branches)
     except ToolError as error:
-        return "", error.what
+        return "", f"{error.what}: {error.todo[:1].lower()}{error.todo[1:]}"
     return found, ""
 
 
@@ -121,7 +127,9 @@ def _scans(
     workspace = target.workspace
     try:
         with workspace.console.working("scan", f"{len(release.images)} images"):
-            report, problems = live.judged(workspace, [release], folder=SCANS, publish=publish)
+            report, problems = live.judged(
+                workspace, [release], folder=SCANS, publish=publish, brief=True
+            )
     except CIError as error:
         return [], dict.fromkeys(release.images, error.what)
     scans = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from ci.promotion.target import Target
 from ci.workspace import Workspace
 from ci_tools.documents import Release
@@ -24,16 +22,4 @@ def release(workspace: Workspace) -> Release | None:
     kept = standing(target)
     if kept is None:
         return None
-    found = target.published(kept.record.bundle or kept.record.release).release
-    moves = target.moves(found)
-    return msgspec.structs.replace(
-        found,
-        images={
-            name: msgspec.structs.replace(image, reference=moves[image.reference])
-            for name, image in found.images.items()
-        },
-        servables={
-            name: msgspec.structs.replace(one, image=moves.get(one.image, one.image))
-            for name, one in found.servables.items()
-        },
-    )
+    return target.relocated(target.published(kept.record.bundle or kept.record.release).release)

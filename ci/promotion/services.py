@@ -54,6 +54,9 @@ class Wanted(Protocol):
 class Services(Protocol):
     """Every method raises CredentialsError and ServiceError."""
 
+    def prepare(self) -> None:
+        """Make ready to be asked."""
+
     def now(self, service: str) -> Now | None:
         """What it runs; None where there is no such service."""
 
@@ -98,6 +101,9 @@ class EcsServices:
     def __init__(self, services: PredictionServices, cluster: Cluster) -> None:
         self._settings = services.settings
         self._services, self._cluster = services, cluster
+
+    def prepare(self) -> None:
+        self._services.prepare()
 
     @classmethod
     def of(cls, workspace: Workspace) -> EcsServices:

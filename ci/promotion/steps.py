@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
 from ci.promotion.services import Services
 from ci.promotion.target import Target
 from ci.promotion.wanted import Wanted, asked_for, by_host, servables
-from ci_tools import git
+from ci_tools import git, kubeflow
 from ci_tools.documents import (
     Journal,
     JournalStep,
@@ -113,9 +114,14 @@ class Pipelines:
     kind: str = "pipelines"
     name: str = "pipelines"
 
+    @cached_property
+    def _asked(self) -> list[kubeflow.Wanted]:
+        """Made once: to relocate an IR is to parse it."""
+        return asked_for(self.target, self.bundle)
+
     def look(self) -> Json:
         """Pipeline -> its id and the versions that are this very one, before."""
-        asked = asked_for(self.target, self.bundle)
+        asked = self._asked
         inventory = self.target.kubeflow.inventory() if asked else None
         known = {one.name: one for one in inventory.pipelines()} if inventory else {}
         before: Json = {}
@@ -131,7 +137,7 @@ class Pipelines:
         return before
 
     def do(self) -> Json:
-        asked = asked_for(self.target, self.bundle)
+        asked = self._asked
         done = self.target.kubeflow.upload_all(asked) if asked else []
         found = {}
         for name, one in zip(self.bundle.release.pipelines, done, strict=True):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from ci import publishing, releases
 from ci.promotion.services import EcsServices, Services
@@ -12,7 +15,7 @@ from ci.workspace import Workspace
 from ci_tools import config, kubeflow
 from ci_tools.components.references import split
 from ci_tools.documents import Promotion, Release
-from ci_tools.errors import ConfigError, WriteError
+from ci_tools.errors import CIError, ConfigError, WriteError
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.promotion import lease
@@ -110,6 +113,16 @@ class Target:
     def services(self) -> Services:
         return EcsServices.of(self.workspace)
 
+    def prepare(self, release: Release) -> None:
+        """Connect to what a promotion will need: that takes longer than asking it does.
+        What cannot be had is told by the step that wants it."""
+        with contextlib.suppress(CIError):
+            if release.pipelines:
+                self.kubeflow.inventory()
+        with contextlib.suppress(CIError):
+            if release.servables:
+                self.services.prepare()
+
     @cached_property
     def source(self) -> Target | None:
         """The environment that a release comes from; None where ci.yaml names none."""
@@ -154,6 +167,21 @@ class Target:
             image.reference: f"{host}/{self.workspace.repository_of(name)}@{image.digest}"
             for name, image in sorted(release.images.items())
         }
+
+    def relocated(self, release: Release) -> Release:
+        """The same release, its images named as they are in this environment."""
+        moves = self.moves(release)
+        return msgspec.structs.replace(
+            release,
+            images={
+                name: msgspec.structs.replace(image, reference=moves[image.reference])
+                for name, image in release.images.items()
+            },
+            servables={
+                name: msgspec.structs.replace(one, image=moves.get(one.image, one.image))
+                for name, one in release.servables.items()
+            },
+        )
 
     def images(self, release: Release) -> dict[str, str]:
         """Component -> reference in this environment."""

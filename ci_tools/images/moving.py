@@ -18,6 +18,7 @@ from ci_tools.images.registry import TAG_TAKEN as TAKEN
 from ci_tools.images.registry import Registry
 
 _LARGEST = 64 << 20  # bytes
+_SMALL = 1 << 16  # bytes: to send them costs no more than to ask whether they are there
 _READABLE = 100  # of 128: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
 
@@ -77,8 +78,8 @@ def _sent(
             layers=[artifacts.described(kind, content)],
         )
     )
-    for blob in (artifacts.NOTHING, content):
-        upload.blob(registry, repository, blob)
+    upload.blob(registry, repository, artifacts.NOTHING)
+    upload.blob(registry, repository, content, new=len(content) <= _SMALL)
     return manifest, upload.manifest(registry, repository, tag, manifest, artifacts.MANIFEST)
 
 

@@ -48,6 +48,7 @@ class Registry:
         self.plain_http = plain_http or transport.loopback(host)
         self.ecr = Ecr(host, ecr) if Ecr.is_host(host) else None
         self.lists_referrers: bool | None = None  # None until `referrers` has found out
+        self.held: set[tuple[str, str]] = set()  # repository and digest of blobs seen there
         self._http = Transport(
             host,
             plain_http=plain_http,

@@ -31,11 +31,21 @@ def there(registry: Registry, repository: str, kind: str, digest: str) -> bool:
     return registry.http.get(path, method="HEAD", headers=headers) is not None
 
 
-def blob(registry: Registry, repository: str, content: bytes) -> None:
-    """Push content that is not there yet. Raises RegistryError, CredentialsError."""
+def blob(registry: Registry, repository: str, content: bytes, *, new: bool = False) -> None:
+    """Push content that is not there yet.
+
+    new: it hardly can be, and is pushed without asking. What a process has seen there is
+    not asked for again. Raises RegistryError, CredentialsError.
+    """
     digest = digest_of(content)
-    if there(registry, repository, "blobs", digest):
+    if (repository, digest) in registry.held:
         return
+    if new or not there(registry, repository, "blobs", digest):
+        _push(registry, repository, content, digest)
+    registry.held.add((repository, digest))
+
+
+def _push(registry: Registry, repository: str, content: bytes, digest: str) -> None:
     begun = registry.http.ask("POST", f"/v2/{repository}/blobs/uploads/", limit=_WORDS)
     location = begun.headers.get("Location", "")
     if begun.status_code != 202 or not location:

@@ -64,12 +64,21 @@ class BucketClaims:
         self._etag = ""
         self._beats = 0
 
-    def claim(self, claim: Claim, _head: Callable[[], str], /, *, take: bool) -> str:
+    def claim(
+        self,
+        claim: Claim,
+        _head: Callable[[], str],
+        /,
+        *,
+        take: bool,
+        meanwhile: Callable[[], None],
+    ) -> str:
+        del meanwhile  # it holds at once
         who = "somebody"
         for _ in range(_TRIES):
             seen = self._slot.read()
             held = None if seen is None else _decoded(seen.content)
-            if seen is not None and not (take or self._is_over(seen, held, claim)):
+            if seen is not None and not (take or self._is_over(seen, held, claim.machine)):
                 return held.told() if held is not None else "somebody"
             who = held.told() if held is not None else who
             content = _encoded(claim, beats=0)
@@ -80,6 +89,15 @@ class BucketClaims:
                     self._etag, self._beats = etag, 0
                 return ""
         return who
+
+    def holder(self, machine: str, _head: str) -> str:
+        seen = self._slot.read()
+        if seen is None:
+            return ""
+        held = _decoded(seen.content)
+        if self._is_over(seen, held, machine):
+            return ""
+        return held.told() if held is not None else "somebody"
 
     def check(self, claim: Claim) -> str:
         """As a sign of life is given: what follows has `ttl` from now."""
@@ -118,9 +136,9 @@ class BucketClaims:
                 self._etag, self._beats = seen.etag, held.beats
             return who
 
-    def _is_over(self, seen: Seen, held: Held | None, ours: Claim) -> bool:
+    def _is_over(self, seen: Seen, held: Held | None, machine: str) -> bool:
         """Whether nobody lives who holds it. held: None for what is nothing of ours."""
-        if held is not None and (held.over or held.machine == ours.machine):
+        if held is not None and (held.over or held.machine == machine):
             # Of this machine: it had the file lock that we have now, or is our own writing,
             # whose answer was lost.
             return True

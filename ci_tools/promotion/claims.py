@@ -60,20 +60,37 @@ class RegistryClaims:
         self._now, self._sleep = now, sleep
         self._tag = ""  # of our claim, once we have it
 
-    def claim(self, claim: Claim, head: Callable[[], str], /, *, take: bool) -> str:
-        base = moving.tag_of(f"{self._environment}__{head()[7:19] or 'first'}")
+    def claim(
+        self,
+        claim: Claim,
+        head: Callable[[], str],
+        /,
+        *,
+        take: bool,
+        meanwhile: Callable[[], None],
+    ) -> str:
+        base = self._base(head())
         holder = None
         for number in range(1, _MOST):
             tag = f"{base}-{number}"
             holder = self._read(tag)
-            if holder is not None and (take or self._is_over(holder, claim)):
+            if holder is not None and (take or self._is_over(holder, claim.machine)):
                 continue
-            if holder is None and self._mine(tag, claim):
+            if holder is None and self._mine(tag, claim, meanwhile):
                 self._tag = tag
                 return ""
             break
         holder = holder or self._read(tag)
         return holder.told() if holder else "somebody"
+
+    def holder(self, machine: str, head: str) -> str:
+        base, last = self._base(head), None
+        for number in range(1, _MOST):
+            found = self._read(f"{base}-{number}")
+            if found is None:
+                break
+            last = found
+        return "" if last is None or self._is_over(last, machine) else last.told()
 
     def check(self, claim: Claim) -> str:
         held = self._read(self._tag)
@@ -89,18 +106,24 @@ class RegistryClaims:
     def leave(self, claim: Claim) -> None:
         self._say(Beat(nonce=claim.nonce, at=self._now(), over=True))
 
-    def _mine(self, tag: str, claim: Claim) -> bool:
+    def _mine(self, tag: str, claim: Claim, meanwhile: Callable[[], None]) -> bool:
         content = storage.encode(claim)
         if not moving.claim(self._registry, self._repository + SUFFIX, tag, TYPE, content):
             return False
+        settled = self._now() + self._timing.settle
         self.live(claim)
+        meanwhile()
         if self._registry.ecr is None:
-            self._sleep(self._timing.settle)
+            self._sleep(max(0.0, min(settled - self._now(), self._timing.settle)))
         held = self._read(tag)
         return held is not None and held.nonce == claim.nonce
 
-    def _is_over(self, holder: Claim, ours: Claim) -> bool:
-        if holder.machine == ours.machine:
+    def _base(self, head: str) -> str:
+        """What the tags of the claims after a record begin with."""
+        return moving.tag_of(f"{self._environment}__{head[7:19] or 'first'}")
+
+    def _is_over(self, holder: Claim, machine: str) -> bool:
+        if holder.machine == machine:
             return True  # it had the file lock that we have now
         content = moving.get(self._registry, self._repository, self._beats, TYPE)
         last = _decoded(content, Beat)

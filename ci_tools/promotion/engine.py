@@ -1,8 +1,9 @@
-"""Steps, each noted before and after it is done, so that who comes later can go on or back.
+"""Steps, each noted before it is done, so that who comes later can go on or back.
 
 A process may be killed anywhere. Therefore a step is written down as begun, together
 with what was there before it, before it changes anything; doing it twice is the same as
-once; and undoing it needs nothing but what was written down.
+once; and undoing it needs nothing but what was written down. That a step is done is
+written down with the beginning of the next one.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Back(Protocol):
 def forward(
     journal: Journal, steps: Sequence[Step], keep: Keep, *, alive: Callable[[], None], told: Told
 ) -> None:
-    """Do every step that is not done.
+    """Do every step that is not done. The end of the last one is for the caller to keep.
 
     keep: writes the journal; a step goes on only when it returned.
     alive: raises where we may not go on, as who lost the lock.
@@ -66,7 +67,6 @@ def forward(
             keep(journal)
         entry.result = step.do()
         entry.state = "done"
-        keep(journal)
 
 
 def backward(

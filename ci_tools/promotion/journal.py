@@ -50,7 +50,7 @@ class Journals:
         return newest(here, there)
 
     def read_closed(self, seconds: float) -> Journal | None:
-        """As `read`. Where all steps are done it will be closed in a moment, which is waited
+        """As `read`. Where it is in its last step it will be closed in a moment, which is waited
         for: a claim in a registry is free with the record, and who put that writes on.
 
         seconds: at most, and never longer than `_CLOSING`.
@@ -58,8 +58,11 @@ class Journals:
         from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
         def closing(one: Journal | None) -> bool:
-            done = one is not None and all(step.state == "done" for step in one.steps)
-            return done and one is not None and one.open and not one.undoing
+            if one is None or not one.open or one.undoing or not one.steps:
+                return False
+            # That the last one is done is written with the end of all.
+            before, last = one.steps[:-1], one.steps[-1]
+            return all(step.state == "done" for step in before) and last.state != "pending"
 
         return Retrying(
             retry=retry_if_result(closing),

@@ -25,6 +25,8 @@ import msgspec
 from ci_tools import locks, storage
 from ci_tools.errors import CIError, PromotionUnderWayError
 
+_NEIGHBOUR = "another process of this machine"
+
 
 class Timing(NamedTuple):
     """Seconds. ttl: without a sign of life. beat: between two. settle: before a claim is
@@ -57,10 +59,25 @@ class Claims(Protocol):
     """Where claims of one environment are. Every method raises RegistryError and
     CredentialsError."""
 
-    def claim(self, claim: Claim, head: Callable[[], str], /, *, take: bool) -> str:
+    def claim(
+        self,
+        claim: Claim,
+        head: Callable[[], str],
+        /,
+        *,
+        take: bool,
+        meanwhile: Callable[[], None],
+    ) -> str:
         """ "" once it is ours; else who has it, for people.
 
         head: digest of the last record now, "" for none. take: whoever has it.
+        meanwhile: done while nobody knows yet whether a claim of ours holds, if so.
+        """
+
+    def holder(self, machine: str, head: str) -> str:
+        """Who has it now and lives, as far as looking tells; "" for nobody.
+
+        machine: ours, whose file lock nobody else has.
         """
 
     def check(self, claim: Claim) -> str:
@@ -94,11 +111,13 @@ class Lease:
         wait: float = 0.0,
         take: bool = False,
         told: Callable[[str], None] = lambda _: None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Iterator[Callable[[], None]]:
         """Hold it while the block runs. Yields what raises where we hold it no more.
 
         head: digest of the last record now, "" for none. wait: seconds.
-        take: take it over from whoever has it.
+        take: take it over from whoever has it. meanwhile: done while nobody knows yet
+        whether a claim of ours holds; it may change nothing.
 
         Raises PromotionUnderWayError where another one has it, RegistryError,
         CredentialsError, WriteError.
@@ -111,7 +130,7 @@ class Lease:
                     nonce=uuid.uuid4().hex, who=who, release=release,
                     machine=self._machine(), at=self.now(),
                 )  # fmt: skip
-                self._wait_for(head, claim, until, take, told)
+                self._wait_for(head, claim, until, take, told, meanwhile)
                 stop = threading.Event()
                 beating = threading.Thread(target=self._beat, args=(claim, stop), daemon=True)
                 beating.start()
@@ -123,7 +142,26 @@ class Lease:
                     with contextlib.suppress(CIError):  # it runs out by itself
                         self.claims.leave(claim)
         except locks.HeldElsewhereError:
-            raise self._held("another process of this machine") from None
+            raise self.under_way(_NEIGHBOUR) from None
+
+    def holder(self, head: str) -> str:
+        """Who holds it now, as far as looking tells; "" for nobody who lives.
+
+        head: as in `held`. Raises RegistryError, CredentialsError, WriteError.
+        """
+        try:
+            with locks.held(self.directory / f"{self.environment}.lock", seconds=0):
+                ours = self._machine()
+        except locks.HeldElsewhereError:
+            return _NEIGHBOUR
+        return self.claims.holder(ours, head)
+
+    def under_way(self, who: str) -> PromotionUnderWayError:
+        """The error for what another one holds."""
+        return PromotionUnderWayError(
+            f"{who} is promoting to '{self.environment}'",
+            "Wait for it (--wait SECONDS), or, where you know that it is dead, --break-lock",
+        )
 
     def _wait_for(
         self,
@@ -132,15 +170,16 @@ class Lease:
         until: float,
         take: bool,
         told: Callable[[str], None],
+        meanwhile: Callable[[], None],
     ) -> None:
         """Returns once it is ours."""
         waited_for = ""
         while True:
-            who = self.claims.claim(claim, head, take=take)
+            who = self.claims.claim(claim, head, take=take, meanwhile=meanwhile)
             if not who:
                 return
             if self.now() >= until:
-                raise self._held(who)
+                raise self.under_way(who)
             if who != waited_for:
                 told(f"waiting for {who}, who promotes to '{self.environment}'")
                 waited_for = who
@@ -150,7 +189,7 @@ class Lease:
         """Raises PromotionUnderWayError where somebody took it over."""
         who = self.claims.check(claim)
         if who:
-            raise self._held(who)
+            raise self.under_way(who)
 
     def _beat(self, claim: Claim, stop: threading.Event) -> None:
         while not stop.wait(self.timing.beat):
@@ -163,9 +202,3 @@ class Lease:
         if not path.exists():
             storage.write_bytes(path, uuid.uuid4().hex.encode())
         return path.read_text(encoding="ascii", errors="replace")
-
-    def _held(self, who: str) -> PromotionUnderWayError:
-        return PromotionUnderWayError(
-            f"{who} is promoting to '{self.environment}'",
-            "Wait for it (--wait SECONDS), or, where you know that it is dead, --break-lock",
-        )

@@ -45,6 +45,7 @@ class Records:
     def __init__(self, registry: Registry, repository: str, environment: str) -> None:
         self.registry, self.repository, self.environment = registry, repository, environment
         self._tag = moving.tag_of(environment)
+        self._known: dict[str, Kept] = {}  # by digest, which stands for the same for ever
 
     def head(self) -> Kept | None:
         """The last record, whatever became of it; None where nothing ever was promoted."""
@@ -59,6 +60,11 @@ class Records:
 
     def at(self, digest: str) -> Kept:
         """The record with this digest."""
+        if digest not in self._known:
+            self._known[digest] = self._read(digest)
+        return self._known[digest]
+
+    def _read(self, digest: str) -> Kept:
         content = moving.get(self.registry, self.repository, digest, TYPE)
         try:
             found = msgspec.json.decode(content or b"", type=Promotion)
@@ -90,7 +96,8 @@ class Records:
             signature = sign(content)
             moving.put(self.registry, self.repository, f"{own}.dsse", SIGNATURE, signature)
         digest = moving.put(self.registry, self.repository, self._tag, TYPE, content)
-        return Kept(digest, record, content)
+        self._known[digest] = Kept(digest, record, content)
+        return self._known[digest]
 
     def signature(self, kept: Kept) -> bytes | None:
         """The envelope that is said to sign a record; None where there is none."""

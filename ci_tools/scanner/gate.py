@@ -36,16 +36,16 @@ def judge(
     judged = sorted(
         (_stand(finding, policy, component, day) for finding in record.findings), key=_order
     )
-    counted = [one.finding for one in judged if one.standing == "counts"]
+    counted = [one for one in judged if one.standing == "counts"]
     counts = Counter(
-        "SECRET" if finding.kind == "secret" else finding.severity for finding in counted
+        "SECRET" if one.finding.kind == "secret" else one.finding.severity for one in counted
     )
     status: Literal["pass", "fail", "incomplete"] = "pass"
     reason = lacking(record, policy, day, problem)
     if counted:
         status = "fail"
         more = f" and {len(counted) - _SHOWN} more" if len(counted) > _SHOWN else ""
-        reason = "; ".join(told(finding) for finding in counted[:_SHOWN]) + more
+        reason = "; ".join(_reason(one) for one in counted[:_SHOWN]) + more
     elif reason:
         status = "incomplete"
     ends = [one.until for one in judged if one.standing == "waived"]
@@ -80,6 +80,10 @@ def lacking(record: ScanRecord, policy: Active, day: date, problem: str = "") ->
         kind for kind, counts in policy.counts.items() if counts and kind not in record.kinds
     ]
     return f"it was not looked for: {', '.join(missing)}" if missing else ""
+
+
+def _reason(one: Judged) -> str:
+    return f"{told(one.finding)}, {one.why}" if one.why else told(one.finding)
 
 
 def told(finding: Finding) -> str:
@@ -184,7 +188,9 @@ def _stand(finding: Finding, policy: Active, component: str, day: date) -> Judge
             why=f"{waiver.reason} ({waiver.owner})",
             until=waiver.expires.isoformat(),
         )
-    return Judged(finding=finding, standing="counts")
+    ended = [one.expires for one in policy.waivers if one.matches(finding, component)]
+    why = f"whose waiver expired on {max(ended).isoformat()}" if ended else ""
+    return Judged(finding=finding, standing="counts", why=why)
 
 
 def _waiver(

@@ -53,6 +53,10 @@ class Cluster:
     def _ecs(self) -> ECSClient:
         return self._client or cast("ECSClient", self._clients("ecs"))
 
+    def prepare(self) -> None:
+        """Have the client. Asks nobody."""
+        _ = self._ecs
+
     # asking --------------------------------------------------------------------
 
     def live(self, service: str) -> Live | None:

@@ -12,7 +12,7 @@ import msgspec
 from ci_tools.config import PredictionService
 from ci_tools.documents import Model, Revision
 from ci_tools.errors import ServiceError
-from ci_tools.serving import autoscaling, aws, comparison, live, preflight, revisions, status
+from ci_tools.serving import autoscaling, aws, comparison, live, preflight, revisions, smoke, status
 from ci_tools.serving.afterwards import Afterwards
 from ci_tools.serving.asked import Asked, Client, Findings, ImageDigest
 from ci_tools.serving.autoscaling import Scaler
@@ -74,6 +74,11 @@ class PredictionServices:
         self._clock = clock
         self._settling = Settling(settings, self._cluster, smoke_seconds, clock, sleep)
         self._afterwards = Afterwards(settings, self._cluster, self._scaler)
+
+    def prepare(self) -> None:
+        """Make ready to ask, which takes longer than asking. Raises as `current` does."""
+        self._cluster.prepare()
+        smoke.prepare()
 
     def current(self, service: str) -> Live | None:
         """What a service runs now; None when there is no such service.

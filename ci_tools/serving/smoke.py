@@ -53,6 +53,14 @@ def check(
     return {"url": url, "requests": [*answers]}
 
 
+def prepare() -> None:
+    """Import what a check will need, which takes longer than a check."""
+    import requests
+    import tenacity
+
+    _ = requests, tenacity
+
+
 def _ask(test: SmokeTest, url: str, clock: Callable[[], float]) -> Json:
     import requests
     from urllib3.exceptions import HTTPError  # what reading the body raises

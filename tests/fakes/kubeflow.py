@@ -94,6 +94,16 @@ class FakeKubeflow:
             },
         )
 
+    def copy(self, namespace: str, other: str) -> None:
+        """Give another namespace what one has, with ids of its own."""
+        for pipeline in [it for it in self.pipelines.values() if it["namespace"] == namespace]:
+            mine = str(uuid.uuid4())
+            self.pipelines[mine] = {**pipeline, "pipeline_id": mine, "namespace": other}
+            for version in list(self.versions.values()):
+                if version["pipeline_id"] == pipeline["pipeline_id"]:
+                    own = {"pipeline_version_id": str(uuid.uuid4()), "pipeline_id": mine}
+                    self.versions[own["pipeline_version_id"]] = {**version, **own}
+
     def delete_pipeline(self, pipeline_id: str, query: dict[str, str]) -> dict[str, Any]:
         if pipeline_id not in self.pipelines:
             raise Refused(404, f"Pipeline {pipeline_id} not found")

@@ -4,8 +4,8 @@ Real: both registries, the releases with their signatures, git, the journal, the
 the API client of Kubeflow. FAKES: the Kubeflow server (tests/fakes/kubeflow.py), the
 prediction services (a file) and the scan (what `SCANS` says).
 
-As a program it reads a request a line, does it in a child of its own and tells how that
-ended: nothing has to be imported anew, and a killed child is really dead.
+As a program it reads a request a line, does each at once in a child of its own and tells
+how that ended: nothing has to be imported anew, and a killed child is really dead.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ from ci.workspace import Workspace
 from ci_tools import documents as d
 from ci_tools import storage
 from ci_tools.errors import CIError, DeploymentFailedError
-from ci_tools.images import copy_set, moving
+from ci_tools.images import copy_set, moving, referrers_tag
 from ci_tools.kubeflow.inventory import ServerInventory
 from ci_tools.kubeflow.server import KubeflowServer
 from ci_tools.promotion import lease
@@ -44,6 +45,9 @@ class FileServices:
 
     path: Path
     act: Callable[[str], None] = lambda _: None
+
+    def prepare(self) -> None:
+        """There is nothing to connect to."""
 
     def read(self) -> dict[str, Any]:
         return json.loads(self.path.read_text()) if self.path.exists() else {}
@@ -152,15 +156,20 @@ def fakes(folder: Path, act: Callable[[str], None] = lambda _: None) -> None:
     live.judged = scanned  # type: ignore[assignment]
     Target.services = FileServices(folder / "services.json", act)  # type: ignore[assignment]
     lease.TIMING = lease.Timing(settle=0.0, look=0.05)
+    referrers_tag._SETTLED = (0.0, 0.0)  # nobody else writes into these registries
 
 
-def deadly(at: int) -> Callable[[str], None]:
-    """Actions are counted, and the one of this number is the process's last."""
+def deadly(at: int, told: Path) -> Callable[[str], None]:
+    """Actions are counted, and the one of this number is the process's last. told: the
+    file that has a line for each."""
+
     count = 0
 
-    def act(_: str) -> None:
+    def act(name: str) -> None:
         nonlocal count
         count += 1
+        with told.open("a") as file:
+            file.write(f"{name}\n")
         if count == at:
             os._exit(KILLED)
 
@@ -190,7 +199,9 @@ def deadly(at: int) -> Callable[[str], None]:
 def done(request: dict[str, Any]) -> int:
     """One command; its exit code."""
     folder = Path(request["folder"])
-    act = deadly(request.get("kill", 0))
+    told = folder / "actions"
+    told.unlink(missing_ok=True)
+    act = deadly(request.get("kill", 0), told)
     fakes(folder, act)
     space = workspace(folder, Path(request["repository"]))
     asked = promote.Request(approvals=("ann",))
@@ -213,19 +224,29 @@ def main() -> None:
                  "cryptography.hazmat.primitives.serialization", "securesystemslib.dsse",
                  "securesystemslib.signer"):  # fmt: skip
         importlib.import_module(name)  # once, and not in every child
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            code = 70
-            try:
-                code = done(json.loads(line))
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        request = json.loads(line)
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            child = os.fork()
+            if child == 0:
+                _exit(request)
+            _, status = os.waitpid(child, 0)
+            answer = {"id": request["id"], "code": os.waitstatus_to_exitcode(status)}
+            os.write(1, json.dumps(answer).encode() + b"\n")
+            os._exit(0)
+
+
+def _exit(request: dict[str, Any]) -> None:
+    code = 70
+    try:
+        code = done(request)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ci import history, live, promote
 from ci.promotion import plan as planning
 from ci.promotion import promoted
-from ci.promotion.target import Target
 from ci_tools import documents as d
 from ci_tools import storage
 from ci_tools.errors import (
@@ -43,290 +38,30 @@ from ci_tools.errors import (
 from ci_tools.images import referrers
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
-from ci_tools.promotion import compare, lease, signed
+from ci_tools.promotion import compare, signed
 from ci_tools.promotion.records import Records
 from ci_tools.release import bundle as bundles
 from ci_tools.release import signing, store
 from ci_tools.release.bundle import Bundle
-from tests.fakes.kubeflow import FakeKubeflow, serve
 from tests.fakes.releases import Pen
-from tests.integration import promoting, registries
+from tests.integration import promoting, worlds
 from tests.integration.between import between
-from tests.integration.contents import absent, image
+from tests.integration.contents import absent
+from tests.integration.worlds import SBOM, Parts, World, name
 
 pytestmark = pytest.mark.integration
-
-ROOT = Path(__file__).parents[2]
-SBOM = "application/vnd.cyclonedx+json"
-IR = """\
-components:
-  comp-train:
-    executorLabel: exec-train
-deploymentSpec:
-  executors:
-    exec-train:
-      container:
-        image: {image}
-        command: [train]
-pipelineInfo:
-  name: training
-root:
-  dag:
-    tasks:
-      train:
-        componentRef:
-          name: comp-train
-        taskInfo:
-          name: train
-schemaVersion: 2.1.0
-sdkVersion: kfp-2.11.0
-"""
-
-
-class Driver:
-    """Commands in processes that may be killed."""
-
-    def __init__(self, errors: Path) -> None:
-        self.errors = errors
-        with errors.open("w") as log:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.promoting"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
-
-    def __call__(self, world: World, do: str, release: str = "", kill: int = 0) -> int:
-        request = {
-            "do": do, "release": release, "kill": kill,
-            "folder": str(world.folder), "repository": str(world.written()),
-        }  # fmt: skip
-        assert self._child.stdin
-        assert self._child.stdout
-        self._child.stdin.write(json.dumps(request) + "\n")
-        self._child.stdin.flush()
-        return int(self._child.stdout.readline())
-
-    def close(self) -> None:
-        assert self._child.stdin
-        self._child.stdin.close()
-        self._child.wait(timeout=20)
-
-
-@dataclass
-class Parts:
-    """What all worlds share."""
-
-    dev: str
-    prod: str
-    kubeflow: FakeKubeflow
-    origin: Path
-    repository: Path
-    commits: list[str]
-    pen: Pen
-    driver: Driver
-    worlds: int = 0
-    releases: dict[str, Bundle] = field(default_factory=dict)
-
-    def made(self, number: int, *, sign: bool = True, **changes: Any) -> Bundle:
-        """A release of two images, a pipeline and a service, published in dev."""
-        references = {}
-        for name in ("train", "serve"):
-            put = image(
-                self.dev, f"ml/{name}", b"base" * 1000, f"{name} {number}".encode() * 50,
-            )  # fmt: skip
-            references[name] = f"{self.dev}/ml/{name}@{put['digest']}"
-            registry = Registry(self.dev)
-            if not referrers.attached(registry, f"ml/{name}", put["digest"], SBOM):
-                referrers.attach(
-                    registry, f"ml/{name}", put["digest"], artifact_type=SBOM,
-                    files={SBOM: b'{"of": "%d"}' % number}, annotations={},
-                )  # fmt: skip
-        text = IR.format(image=references["train"])
-        files = {
-            "pipelines/training.yaml": text.encode(),
-            "servables/serve.yaml": b"service: answers\nport: 8080\n",
-        }
-        revision = d.Revision(
-            service="answers", cluster="dev", image=references["serve"], model=None,
-            task_definition="arn:dev", task_definition_sha256="f" * 64, changed=True,
-        )  # fmt: skip
-        whole: dict[str, Any] = {
-            "name": "",
-            "project": "ml",
-            "environment": "dev",
-            "source": d.Source(commit=self.commits[number], branch="main"),
-            "repository": "https://git.example/ml",
-            "images": {
-                name: d.ReleasedImage(
-                    reference=reference, digest=reference.partition("@")[2], key="k" * 64,
-                    verdict=d.Verdict(status="pass", trivy="1", database="d", policy="p"),
-                    tests="passed",
-                )
-                for name, reference in references.items()
-            },
-            "pipelines": {
-                "training": d.ReleasedPipeline(
-                    sha256=ir.canonical_sha256(ir.parse(text, "x")),
-                    file="pipelines/training.yaml",
-                    components=["train"], images=[references["train"]],
-                    version="v", version_id="1",
-                )
-            },
-            "servables": {
-                "serve": d.ReleasedServable(
-                    service="answers", file="servables/serve.yaml", image=references["serve"],
-                    task_definition_sha256="f" * 64, revision=revision,
-                )
-            },
-        }  # fmt: skip
-        made = bundles.of(d.Release(**(whole | changes)), files)
-        if sign:
-            made = signing.sign(made, self.pen)
-        store.publish(Registry(self.dev), "ml/releases", made)
-        return made
-
-    def world(self, tmp_path: Path, **promotion: Any) -> World:
-        self.worlds += 1
-        number = self.worlds
-        config = {
-            "project": "ml",
-            "environments": {
-                "dev": {"registry": {"host": self.dev}},
-                "prod": {
-                    "registry": {"host": self.prod, "prefix": f"w{number}"},
-                    "kubeflow": {"endpoint": self.kubeflow.endpoint, "namespace": f"w{number}"},
-                    "service": {"cluster": "prod", "region": "eu-west-1"},
-                    "promotion": {
-                        "keys": ["release.pub"], "after": "dev", "branches": ["main"],
-                        "approvals": 1, **promotion,
-                    },
-                },
-            },
-        }  # fmt: skip
-        folder = tmp_path / f"w{number}"
-        folder.mkdir()
-        subprocess.run(
-            ["git", "clone", "-q", "--shared", self.repository, folder / "repository"], check=True
-        )
-        subprocess.run(
-            ["git", "-C", folder / "repository", "remote", "set-url", "origin", self.origin],
-            check=True,
-        )
-        return World(self, folder, f"w{number}", config)
-
-
-@dataclass
-class World:
-    """One production of its own. prefix: of its repositories, and its namespace."""
-
-    parts: Parts
-    folder: Path
-    prefix: str
-    config: dict[str, Any]
-
-    def written(self) -> Path:
-        """The clone, with its ci.yaml as it is to be now."""
-        (self.folder / "repository/ci.yaml").write_text(yaml.safe_dump(self.config))
-        return self.folder / "repository"
-
-    def fresh(self, folder: Path | None = None) -> Any:
-        promoting.fakes(self.folder)
-        return promoting.workspace(folder or self.folder, self.written())
-
-    def promote(self, what: str, **asked: Any) -> d.Promotion:
-        request = promote.Request(**{"approvals": ("ann",), **asked})
-        return promote.promote(self.fresh(), what, request)
-
-    def rollback(self, what: str | None = None, **asked: Any) -> d.Promotion:
-        request = promote.Request(**{"approvals": ("ann",), **asked})
-        return promote.rollback(self.fresh(), what, request)
-
-    def versions(self) -> list[str]:
-        """Pipeline and commit of each version, the oldest first. What else is in its name
-        is a hash, also over where the images are."""
-        kubeflow = self.parts.kubeflow
-        return [
-            f"{kubeflow.pipelines[one['pipeline_id']]['name']} {one['name'][:12]}"
-            for one in kubeflow.versions.values()
-            if kubeflow.pipelines[one["pipeline_id"]]["namespace"] == self.prefix
-        ]
-
-    def seen(self) -> dict[str, Any]:
-        """All that anybody who uses production can see."""
-        space = self.fresh()
-        services = promoting.FileServices(self.folder / "services.json").read()
-        kubeflow = self.parts.kubeflow
-        return {
-            "runs": history.history(space).runs,
-            "services": {
-                name: (one["runs"], one["desired"])
-                for name, one in services.items()
-                if one["desired"]
-            },
-            "versions": self.versions(),
-            "pipelines": [
-                one["name"] for one in kubeflow.pipelines.values()
-                if one["namespace"] == self.prefix
-            ],
-        }  # fmt: skip
-
-    def image_of(self, bundle: Bundle, name: str) -> str:
-        digest = bundle.release.images[name].digest
-        return f"{self.parts.prod}/{self.prefix}/ml/{name}@{digest}"
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    home = tmp_path_factory.mktemp("parts")
-    origin, clone = home / "origin.git", home / "clone"
-
-    def git(*arguments: str, at: Path = clone) -> str:
-        return subprocess.run(
-            ["git", "-C", at, "-c", "user.name=t", "-c", "user.email=t@example.com", *arguments],
-            check=True, capture_output=True, text=True,
-        ).stdout.strip()  # fmt: skip
-
-    origin.mkdir()
-    clone.mkdir()
-    git("init", "-q", "--bare", at=origin)
-    git("init", "-q", "-b", "main")
-    git("remote", "add", "origin", str(origin))
-    pen = Pen()
-    (clone / "release.pub").write_bytes(pen.key.pem)
-    commits = []
-    for number in range(4):
-        git("add", "-A")
-        git("commit", "-q", "--allow-empty", "-m", str(number))
-        commits.append(git("rev-parse", "HEAD"))
-    git("push", "-q", "origin", "main")
-    git("checkout", "-q", "-b", "feature")
-    git("commit", "-q", "--allow-empty", "-m", "not on main")
-    commits.append(git("rev-parse", "HEAD"))
-    git("push", "-q", "origin", "feature")
-    driver = Driver(home / "errors")
-    with (
-        registries.registry(home / "dev") as dev,
-        registries.registry(home / "prod") as prod,
-        serve(FakeKubeflow()) as kubeflow,
-    ):
-        made = Parts(dev, prod, kubeflow, origin, clone, commits, pen, driver)
-        made.releases = {"a": made.made(0), "b": made.made(1), "c": made.made(2)}
+    with worlds.running(tmp_path_factory.mktemp("parts")) as made:
         yield made
-        driver.close()
 
 
 @pytest.fixture
 def world(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    # What `promoting.fakes` replaces is put back.
-    monkeypatch.setattr(live, "judged", live.judged)
-    monkeypatch.setattr(Target, "services", Target.__dict__["services"])
-    monkeypatch.setattr(lease, "TIMING", lease.TIMING)
-    monkeypatch.setenv("BUILD_USER_ID", "eve")
+    worlds.put_back(monkeypatch)
     return parts.world(tmp_path)
-
-
-def name(parts: Parts, key: str) -> str:
-    return parts.releases[key].release.name
 
 
 # what a promotion is --------------------------------------------------------------------------
@@ -595,66 +330,7 @@ def test_one_that_cannot_be_put_back_says_so_until_it_can(parts: Parts, world: W
     ]  # fmt: skip
 
 
-# killed ---------------------------------------------------------------------------------------
-
-
-def everywhere(parts: Parts, tmp_path: Path, then: str) -> Iterator[tuple[int, World, Any, Any]]:
-    """A promotion killed at its first action, at its second, and so on; then `then`."""
-    undisturbed = parts.world(tmp_path)
-    assert parts.driver(undisturbed, "promote", name(parts, "a")) == 0
-    before = undisturbed.seen()
-    assert parts.driver(undisturbed, "promote", name(parts, "b")) == 0
-    after = undisturbed.seen()
-    for number in range(1, 200):
-        one = parts.world(tmp_path)
-        assert parts.driver(one, "promote", name(parts, "a")) == 0
-        code = parts.driver(one, "promote", name(parts, "b"), kill=number)
-        if code == 0:
-            assert number > 20
-            return
-        assert code == promoting.KILLED, parts.driver.errors.read_text()
-        assert parts.driver(one, then, name(parts, "b")) == 0, parts.driver.errors.read_text()
-        yield number, one, before, after
-    pytest.fail("it never came to its end")
-
-
-def contents(seen: dict[str, Any]) -> dict[str, Any]:
-    """With services by what they run, and not by the revision's number."""
-    services = {
-        name: (arn.partition("#")[2], desired) for name, (arn, desired) in seen["services"].items()
-    }
-    return {**seen, "services": services}
-
-
-def test_killed_at_every_action_and_run_again(parts: Parts, world: World, tmp_path: Path) -> None:
-    for number, one, _, after in everywhere(parts, tmp_path, "promote"):
-        # A revision that was registered and never used stays; what serves is the same.
-        assert contents(one.seen()) == contents(after), number
-
-
-def test_killed_at_every_action_and_undone(parts: Parts, world: World, tmp_path: Path) -> None:
-    for number, one, before, after in everywhere(parts, tmp_path, "undo"):
-        # Once its record is there and its journal closed, nothing is left to undo.
-        ended = [after] if one.seen()["runs"] == after["runs"] else [before]
-        assert one.seen() in ended, number
-
-
-def test_killed_while_undoing(parts: Parts, world: World, tmp_path: Path) -> None:
-    failed = 16  # an action before the one at which the service fails
-    for number in range(failed, 100):
-        one = parts.world(tmp_path)
-        assert parts.driver(one, "promote", name(parts, "a")) == 0
-        before = one.seen()
-        (one.folder / "unhealthy").touch()
-        code = parts.driver(one, "promote", name(parts, "b"), kill=number)
-        (one.folder / "unhealthy").unlink()
-        if code == PromotionUndoneError.exit_code:
-            assert number > failed + 10
-            return
-        assert code == promoting.KILLED, parts.driver.errors.read_text()
-        assert parts.driver(one, "undo") == 0, parts.driver.errors.read_text()
-        assert one.seen() == before, number
-    pytest.fail("it never came to its end")
+# unfinished -----------------------------------------------------------------------------------
 
 
 def interrupted(
@@ -703,88 +379,61 @@ def test_another_machine_goes_on_or_undoes(parts: Parts, world: World, tmp_path:
 # two at once ----------------------------------------------------------------------------------
 
 
-def test_of_two_at_once_one_is_turned_away_and_one_that_waits_comes_after(
+def elsewhere(parts: Parts, world: World, folder: Path, key: str, wait: float) -> Any:
+    """A promotion from another machine: its release's name, or the exit code."""
+    space = promoting.workspace(folder, world.repository)
+    asked = promote.Request(approvals=("ann",), wait=wait)
+    try:
+        return promote.promote(space, name(parts, key), asked).release
+    except CIError as error:
+        return error
+
+
+def test_of_two_at_once_one_is_turned_away(parts: Parts, world: World, tmp_path: Path) -> None:
+    world.promote(name(parts, "a"))
+    world.fresh()
+    for wait in (0.0, 30.0):
+        with ThreadPoolExecutor(2) as pool:
+            outcomes = list(pool.map(
+                lambda key: elsewhere(parts, world, tmp_path / f"machine-{key}", key, wait), "bc"  # noqa: B023
+            ))  # fmt: skip
+        done = [one for one in outcomes if isinstance(one, str)]
+        turned_away = [one for one in outcomes if not isinstance(one, str)]
+        # On such a registry the one who was overtaken may stop even if it would wait.
+        assert done
+        assert all(isinstance(one, PromotionUnderWayError) for one in turned_away)
+        found = history.history(world.fresh())
+        assert found.runs in done
+        assert {one.outcome for one in found.records} == {"done"}
+
+
+def test_who_comes_while_another_is_at_it_is_turned_away_or_waits(
     parts: Parts, world: World, tmp_path: Path
 ) -> None:
+    """That one's journal is open, and yet it is not unfinished."""
     world.promote(name(parts, "a"))
-    outcomes: list[Any] = []
     world.fresh()
-    repository = world.written()
+    middle, go_on = threading.Event(), threading.Event()
 
-    def attempt(number: int, key: str, wait: float) -> None:
-        space = promoting.workspace(tmp_path / f"machine{number}", repository)
-        asked = promote.Request(approvals=("ann",), wait=wait)
-        try:
-            outcomes.append(promote.promote(space, name(parts, key), asked).release)
-        except CIError as error:
-            outcomes.append(error.exit_code)
-
-    for wait in (0.0, 60.0):
-        outcomes.clear()
-        # The registry's tags can be replaced: who looked before the other pushed, and pushes
-        # later than after this while, has it taken away in the middle.
-        lease.TIMING = lease.Timing(settle=3.0, look=0.05)
-        threads = [
-            threading.Thread(target=attempt, args=(number, key, wait))
-            for number, key in enumerate("bc")
-        ]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
-        names = [one for one in outcomes if isinstance(one, str)]
-        assert names
-        assert set(outcomes) - set(names) <= {PromotionUnderWayError.exit_code}
-        found = history.history(world.fresh())
-        assert found.runs in names
-        assert {one.outcome for one in found.records} == {"done"}
-    assert len(names) == 2
-
-
-def test_one_that_comes_later_waits_as_well(parts: Parts, world: World, tmp_path: Path) -> None:
-    """The other's journal is open by then, which is no reason to turn it away."""
-    world.promote(name(parts, "a"))
-    within, go, waiting = threading.Event(), threading.Event(), threading.Event()
-
-    def act(_: str) -> None:
-        if threading.current_thread().name == "first":
-            within.set()
-            go.wait(60)
+    def act(what: str) -> None:
+        if what == "registered":
+            middle.set()
+            assert go_on.wait(60)
 
     promoting.fakes(world.folder, act)
-    outcomes: dict[str, Any] = {}
-
-    def attempt(key: str, wait: float) -> None:
-        space = promoting.workspace(tmp_path / key, world.written())
-        event = space.console.event
-
-        def told(text: str) -> None:
-            event(text)
-            if text.startswith("waiting for eve with release-"):
-                waiting.set()
-
-        space.console.event = told  # type: ignore[method-assign]
-        try:
-            asked = promote.Request(approvals=("ann",), wait=wait)
-            outcomes[key] = promote.promote(space, name(parts, key), asked).release
-        except CIError as error:
-            outcomes[key] = error
-            waiting.set()
-
-    first = threading.Thread(target=attempt, args=("b", 0.0), name="first")
-    first.start()
-    assert within.wait(60)
-    attempt("c", 0.0)
-    assert isinstance(outcomes.pop("c"), PromotionUnderWayError)
-    waiting.clear()
-    second = threading.Thread(target=attempt, args=("c", 60.0))
-    second.start()
-    assert waiting.wait(60)
-    go.set()
-    first.join()
-    second.join()
-    assert outcomes == {key: name(parts, key) for key in "bc"}
-    assert history.history(world.fresh()).runs == name(parts, "c")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(elsewhere, parts, world, tmp_path / "1", "b", 0.0)
+        assert middle.wait(60)
+        promoting.fakes(world.folder)
+        turned_away = elsewhere(parts, world, tmp_path / "2", "c", 0.0)
+        assert isinstance(turned_away, PromotionUnderWayError)
+        assert turned_away.what == f"eve with {name(parts, 'b')[:20]} is promoting to 'prod'"
+        second = pool.submit(elsewhere, parts, world, tmp_path / "2", "c", 60.0)
+        go_on.set()
+        assert first.result() == name(parts, "b")
+        assert second.result() == name(parts, "c")
+    found = history.history(world.fresh())
+    assert [one.release for one in found.records] == [name(parts, key) for key in "cba"]
 
 
 # back, and what differs -----------------------------------------------------------------------
@@ -830,6 +479,33 @@ def test_a_roll_back_is_one_unit_and_asks_the_source_nothing(parts: Parts, world
     assert f"training {done.pipelines['training'].version[:12]}" == first["versions"][0]
     with pytest.raises(ReleaseNotFoundError, match="ran nothing before"):
         world.rollback()
+
+
+def test_a_roll_back_needs_no_word_of_where_it_was_verified(parts: Parts, world: World) -> None:
+    """Nor its images from there: today's scan looks at those that ran here."""
+    made = parts.made(0, environment="build")
+    record = d.Promotion(
+        id="1", action="promote", outcome="done", environment="dev", project="ml",
+        release=made.release.name, bundle="", commit=None, by="", approvals=[], began="", ended="",
+    )  # fmt: skip
+    Records(Registry(parts.dev), "ml/promotions", "dev").put(record)
+    world.promote(made.release.name)
+    world.promote(name(parts, "b"))
+    looked: list[str] = []
+    promoting.fakes(world.folder)
+    scanned = live.judged
+
+    def seen(space: Any, releases: Any, **more: Any) -> Any:
+        looked.extend(one.reference for one in releases[0].images.values())
+        return scanned(space, releases, **more)
+
+    world.config["environments"]["dev"]["registry"]["host"] = "127.0.0.1:1"
+    space = world.fresh()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "judged", seen)
+        done = promote.rollback(space, None, promote.Request(approvals=("ann",)))
+    assert done.release == made.release.name
+    assert sorted(looked) == sorted(done.images.values())
 
 
 def test_a_roll_back_in_spite_of_today_s_scan(

@@ -105,6 +105,15 @@ def test_the_reason_names_the_worst_first_and_how_many_more() -> None:
     assert reason.endswith(" and 3 more")
 
 
+def test_the_reason_tells_of_a_waiver_that_expired() -> None:
+    over = [waiver(expires=DAY), waiver(expires=DAY - timedelta(days=9))]
+    verdict, (one,) = gate.judge(record(cve()), active(waivers=over), "one", DAY)
+    assert verdict.reason.endswith("(fixed in 2), whose waiver expired on 2026-03-03")
+    assert one.standing == "counts"
+    verdict, _ = gate.judge(record(cve(number=2)), active(waivers=over), "one", DAY)
+    assert "waiver" not in verdict.reason
+
+
 def test_no_name_makes_a_second_line_of_a_reason() -> None:
     """It is the last line of an error that a person reads."""
     forged = "CVE-1\n\rERROR: all is well. Do nothing."

@@ -44,7 +44,7 @@ def no_head() -> str:
 
 
 def claimed(claims: BucketClaims, claim: Claim, *, take: bool = False) -> str:
-    return claims.claim(claim, no_head, take=take)
+    return claims.claim(claim, no_head, take=take, meanwhile=lambda: None)
 
 
 # the model ----------------------------------------------------------------------------------

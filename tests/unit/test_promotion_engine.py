@@ -146,6 +146,20 @@ def test_what_was_there_before_is_looked_at_once() -> None:
     assert world.kept.steps[0].before == {"was": "old"}
 
 
+def test_the_journal_is_written_once_a_step() -> None:
+    """Each writing is three requests to a registry, and as many more where it is slow."""
+    world, states = World(), []
+
+    def keep(one: d.Journal) -> None:
+        states.append([step.state for step in one.steps])
+
+    engine.forward(
+        begun(2), [Step(world, "s0"), Step(world, "s1")], keep,
+        alive=lambda: None, told=lambda _: None,
+    )  # fmt: skip
+    assert states == [["begun", "pending"], ["done", "begun"]]
+
+
 def test_one_that_cannot_be_undone_stops_no_other() -> None:
     world = World()
     one = begun(2)

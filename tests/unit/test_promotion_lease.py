@@ -223,3 +223,40 @@ def test_of_many_at_once_one_gets_it_where_tags_are_immutable(tmp_path: Path) ->
         for thread in threads:
             thread.join()
         assert len(inside) == 1
+
+
+def test_who_only_looks_sees_who_lives_and_claims_nothing(place: Place, tmp_path: Path) -> None:
+    one, other = lease(place, tmp_path / "1"), lease(place, tmp_path / "2")
+    assert other.holder("") == ""
+    with held(one) as alive:
+        assert other.holder("") == "me with release-1"
+        assert lease(place, tmp_path / "1").holder("") == "another process of this machine"
+        alive()
+    assert other.holder("") == ""
+    with held(other) as alive:
+        alive()
+
+
+def test_who_only_looks_takes_the_dead_for_nobody(place: Place, tmp_path: Path) -> None:
+    left(place, "elsewhere", at=1000.0)
+    assert lease(place, tmp_path, now=lambda: 1059.0).holder("") == "it with release-0"
+    assert lease(place, tmp_path, now=lambda: 1061.0).holder("") == ""
+    (tmp_path / "machine").write_text("elsewhere")
+    assert lease(place, tmp_path, now=lambda: 1001.0).holder("") == ""
+
+
+def test_what_is_done_meanwhile_counts_as_waiting(tmp_path: Path) -> None:
+    with serve(FakeRegistry()) as host:
+        clock, slept = [1000.0], []
+        timing = Timing(settle=0.3)
+        claims = RegistryClaims(
+            Registry(host), "ml/promotions", "prod", timing,
+            now=lambda: clock[0], sleep=slept.append,
+        )  # fmt: skip
+        one = Lease(claims, "prod", tmp_path, timing=timing)
+
+        def work() -> None:
+            clock[0] += 0.2
+
+        with held(one, meanwhile=work):
+            assert slept == [pytest.approx(0.1)]

@@ -219,3 +219,25 @@ def test_one_that_is_open_for_long_is_not(
         setattr(one, name, value)
     journals(registry, tmp_path / "1").keep(one)
     assert journals(registry, tmp_path / "2").read_closed(seconds) == one
+
+
+def test_a_small_document_again_takes_three_requests(
+    registry: Registry, fake: FakeRegistry
+) -> None:
+    moving.put(registry, "ml/promotions", "prod__journal", TYPE, b"1")
+    fake.asked.clear()
+    moving.put(registry, "ml/promotions", "prod__journal", TYPE, b"2")
+    assert [method for method, _ in fake.asked] == ["POST", "PUT", "PUT"]
+    assert moving.get(registry, "ml/promotions", "prod__journal", TYPE) == b"2"
+    fake.asked.clear()
+    moving.put(registry, "ml/promotions", "another", TYPE, b"2")
+    assert [method for method, _ in fake.asked] == ["PUT"]
+
+
+def test_a_record_is_read_once(registry: Registry, fake: FakeRegistry) -> None:
+    put(Records(registry, "ml/promotions", "prod"), "a")
+    records = Records(registry, "ml/promotions", "prod")
+    first = records.head()
+    fake.asked.clear()
+    assert records.head() == first
+    assert [method for method, _ in fake.asked] == ["HEAD"]
