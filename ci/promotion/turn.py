@@ -12,6 +12,7 @@ from ci_tools.documents import Action, Journal
 from ci_tools.errors import PromotionUnderWayError
 
 _DONE = "done"
+_ENDING = 2.0  # seconds from a record to the end of its journal
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +32,9 @@ def check_free(target: Target, release: str, action: Action, request: Request) -
         check_open(journal, release, action)
     except PromotionUnderWayError:
         who = target.lease.holder(_head(target)) if not request.break_lock else ""
-        if not who:
-            raise
-        if not request.wait:
+        if not who:  # or who was at it ended between these two looks
+            check_open(target.journals.read_closed(_ENDING), release, action)
+        elif not request.wait:
             raise target.lease.under_way(who) from None
 
 

@@ -39,6 +39,7 @@ from ci_tools.images import referrers
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
 from ci_tools.promotion import compare, signed
+from ci_tools.promotion.lease import Lease
 from ci_tools.promotion.records import Records
 from ci_tools.release import bundle as bundles
 from ci_tools.release import signing, store
@@ -434,6 +435,34 @@ def test_who_comes_while_another_is_at_it_is_turned_away_or_waits(
         assert second.result() == name(parts, "c")
     found = history.history(world.fresh())
     assert [one.release for one in found.records] == [name(parts, key) for key in "cba"]
+
+
+def test_who_comes_while_another_ends_is_let_in(
+    parts: Parts, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees the other's journal open, and then nobody who holds the lock."""
+    world.promote(name(parts, "a"))
+    world.fresh()
+    middle, go_on = threading.Event(), threading.Event()
+
+    def act(what: str) -> None:
+        if what == "registered":
+            middle.set()
+            assert go_on.wait(60)
+
+    promoting.fakes(world.folder, act)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(elsewhere, parts, world, tmp_path / "1", "b", 0.0)
+        assert middle.wait(60)
+        promoting.fakes(world.folder)
+
+        def holder(_: Lease, head: str) -> str:
+            go_on.set()
+            assert first.result() == name(parts, "b")
+            return ""
+
+        monkeypatch.setattr(Lease, "holder", holder)
+        assert elsewhere(parts, world, tmp_path / "2", "c", 0.0) == name(parts, "c")
 
 
 # back, and what differs -----------------------------------------------------------------------

@@ -322,10 +322,12 @@ def running(home: Path) -> Iterator[Parts]:
     git("push", "-q", "origin", "feature")
     driver = Driver(home / "errors")
     with (
+        pytest.MonkeyPatch.context() as patched,
         registries.registry(home / "dev") as dev,
         registries.registry(home / "prod") as prod,
         serve(FakeKubeflow()) as kubeflow,
     ):
+        put_back(patched)  # what is done before the first test, too
         storage = home / "prod/data/docker/registry/v2/repositories"
         made = Parts(dev, prod, storage, kubeflow, origin, clone, commits, pen, driver)
         made.releases = {"a": made.made(0), "b": made.made(1), "c": made.made(2)}
