@@ -65,14 +65,6 @@ def file_hash(dockerfile: StrPath, context: StrPath, found: Mapping[str, str]) -
         raise DockerfileError(f"{path} cannot be read ({error})", "Mend the file") from error
 
 
-def tree_hash(context: StrPath, dockerfile: StrPath) -> str:
-    """Hash of a build context, over exactly its `entries`: 64 hex.
-
-    The Dockerfile itself counts apart, in the key. Raises as `entries`.
-    """
-    return entries_hash(entries(context, dockerfile))
-
-
 def paths(context: StrPath, dockerfile: StrPath) -> Iterator[str]:
     """Relative paths of the files and links in a context, after .dockerignore.
 

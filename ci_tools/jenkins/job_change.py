@@ -52,10 +52,6 @@ def parsed(text: str) -> Element:
     return root
 
 
-def is_multibranch(existing: Element) -> bool:
-    return existing.tag == job_xml.PROJECT
-
-
 def made_by_us(existing: Element) -> bool:
     """Whether 'jenkins setup' made or adopted it: the description says so, or a source."""
     if job_xml.MARK in (existing.findtext("description") or ""):

@@ -103,7 +103,10 @@ def test_odd_names_are_hashed(repository: Any) -> None:
     repository.write("new\nline")
     (repository.root / os.fsdecode(b"\xff")).touch()
     assert sent(repository.root) == ["new\nline", "\udcff"]
-    assert len(context.tree_hash(repository.root, repository.root / "Dockerfile")) == 64
+    assert (
+        len(context.entries_hash(context.entries(repository.root, repository.root / "Dockerfile")))
+        == 64
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,10 @@ def test_a_pattern_that_no_engine_accepts_is_told(repository: Any, pattern: str)
 
 def test_a_pipe_is_no_content(repository: Any) -> None:
     os.mkfifo(repository.root / "pipe")
-    assert len(context.tree_hash(repository.root, repository.root / "Dockerfile")) == 64
+    assert (
+        len(context.entries_hash(context.entries(repository.root, repository.root / "Dockerfile")))
+        == 64
+    )
 
 
 def test_a_file_that_vanishes_or_refuses_is_told(
@@ -127,7 +133,7 @@ def test_a_file_that_vanishes_or_refuses_is_told(
     repository.write("there/gone").unlink()
     monkeypatch.setattr(context, "_walk", lambda *_: iter([("gone", gone)]))
     with pytest.raises(DockerfileError, match="gone is in a build context but cannot be read"):
-        context.tree_hash(repository.root, repository.root / "Dockerfile")
+        context.entries_hash(context.entries(repository.root, repository.root / "Dockerfile"))
 
 
 @pytest.mark.parametrize(("git", "line"), [(".git/HEAD", r"'\.git'"), ("x/.git", r"'\*\*/\.git'")])

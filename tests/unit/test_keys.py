@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ci_tools.components import keys
-from ci_tools.components.context import tree_hash
+from ci_tools.components import context, keys
 from ci_tools.components.discovery import discover
 from ci_tools.config import Component as Override
 from ci_tools.config import Config
@@ -233,16 +232,16 @@ def test_two_trees_are_equal_exactly_when_their_hashes_are(
             root = Path(scratch) / str(number)
             root.mkdir()
             lay(root, tree)
-            hashes.append(tree_hash(root, root / "Dockerfile"))
+            hashes.append(context.entries_hash(context.entries(root, root / "Dockerfile")))
     assert (hashes[0] == hashes[1]) == (one == other)
     assert hashes[0] == hashes[2]
 
 
 def test_modes_are_read_from_the_owners_bit(tmp_path: Path) -> None:
     (tmp_path / "x").touch(mode=stat.S_IRUSR)
-    plain = tree_hash(tmp_path, tmp_path / "Dockerfile")
+    plain = context.entries_hash(context.entries(tmp_path, tmp_path / "Dockerfile"))
     (tmp_path / "x").chmod(stat.S_IRUSR | stat.S_IXUSR)
-    assert tree_hash(tmp_path, tmp_path / "Dockerfile") != plain
+    assert context.entries_hash(context.entries(tmp_path, tmp_path / "Dockerfile")) != plain
 
 
 def test_digest_of_a_reference_by_digest_needs_nobody() -> None:
