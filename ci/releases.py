@@ -94,21 +94,21 @@ def find(workspace: Workspace, what: str) -> Bundle:
     return bundles.read(path) if path.exists() else published(workspace, what)
 
 
-def published(workspace: Workspace, what: str) -> Bundle:
-    """As `find`, but never a path."""
+def published(workspace: Workspace, what: str, registry: Registry | None = None) -> Bundle:
+    """As `find`, but never a path. registry: the environment's, where it is at hand."""
+    registry = registry or Registry.of(workspace.registry)
     try:
-        return _published(workspace, what)
+        return _published(workspace, registry, what)
     except ReleaseNotFoundError:
         commit = git.commit_of(workspace.repository, what)
         if commit is None or commit == what:
             raise
-        return _published(workspace, commit)
+        return _published(workspace, registry, commit)
 
 
-def _published(workspace: Workspace, what: str) -> Bundle:
-    registry, repository = _registry(workspace)
+def _published(workspace: Workspace, registry: Registry, what: str) -> Bundle:
     try:
-        return store.find(registry, repository, what)
+        return store.find(registry, publishing.repository_of(workspace), what)
     except ReleaseNotFoundError:
         if workspace.environment.releases is None:
             raise

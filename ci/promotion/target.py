@@ -142,7 +142,7 @@ class Target:
 
     def published(self, what: str) -> Bundle:
         """As `find`, in this environment's registry and bucket alone."""
-        return releases.published(self.workspace, what)
+        return releases.published(self.workspace, what, self.registry)
 
     def tell(self, record: Promotion) -> Promotion:
         """Leave the record in the build directory too, for who shows what came of it. It

@@ -15,7 +15,6 @@ Every request of python-jenkins goes through `jenkins_request`, so that its meth
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +38,6 @@ PATIENCE = 600.0  # seconds that a controller may be away once it has answered
 FIRST_PATIENCE = 10.0  # and before: an address may be wrong
 PAUSES = (0.5, 10.0)  # seconds between two tries, at first and at most
 _EXTRA_HEADERS = "JENKINS_API_EXTRA_HEADERS"
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 T = TypeVar("T")
 
 
@@ -116,14 +114,7 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         as `jenkins_request`.
         """
         answer = self.get(path, **query)
-        try:
-            return msgspec.json.decode(answer.content, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise JenkinsError(
-                f"Jenkins at {self.url} answered {path} with what is not of its API's form "
-                f"({self.hidden(error)})",
-                "Check that the address is Jenkins' own",
-            ) from error
+        return self._decoded(answer, path, kind)
 
     def get(self, path: str, **query: str) -> requests.Response:
         """The answer to a GET, read whole."""
@@ -229,7 +220,7 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         error: CIError | None = None
         if login or answer.status_code in (401, 403):
             error = refusals.denied(self.url, answer, source, self.user, self.hidden, login)
-        elif answer.status_code in _REDIRECTS:
+        elif answer.status_code in refusals.REDIRECTS:
             error = self._moved(req, answer)
         elif not answer.ok:
             error = refusals.failed(self.url, req, answer, self.hidden)
@@ -258,9 +249,19 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
             asked = requests.Request("GET", self.at("crumbIssuer/api/json"))
             answer = self._sent(asked, None)
             self._judge(asked, answer)
-            told = json.loads(answer.content)
-            if {"crumb", "crumbRequestField"} <= set(told):
+            told = self._decoded(answer, "crumbIssuer/api/json", dict[str, Any])
+            if {"crumb", "crumbRequestField"} <= told.keys():
                 self.crumb = told
+
+    def _decoded(self, answer: requests.Response, path: str, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(answer.content, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise JenkinsError(
+                f"Jenkins at {self.url} answered {path} with what is not of its API's form "
+                f"({self.hidden(error)})",
+                "Check that the address is Jenkins' own",
+            ) from error
 
     def _is_locked(self) -> bool:
         try:

@@ -14,7 +14,7 @@ import urllib3.exceptions
 from ci_tools.errors import CIError, CredentialsError, JenkinsError
 from ci_tools.jenkins.credentials import HOW
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _AWAY = frozenset({429, 502, 503, 504})
 _LOGIN = re.compile(r"(?:^|/)(?:login|commenceLogin|signin|oauth2?|saml|authorize)(?:/|$)", re.I)
 _PAGES = ("/api/json", "/progressiveText")  # what is never a page of HTML
@@ -84,7 +84,7 @@ def wants_crumb(answer: requests.Response) -> bool:
 
 def login_page(url: str, answer: requests.Response) -> str:
     """What a login is called that came instead of an answer; "" where none came."""
-    if answer.status_code in _REDIRECTS:
+    if answer.status_code in REDIRECTS:
         place = urlsplit(urljoin(url, answer.headers.get("Location", "")))
         asked = urlsplit(url)
         if _LOGIN.search(place.path):

@@ -121,7 +121,7 @@ def commands(shards: str = SHARDS) -> list[dict[str, Any]]:
             writes={"build/release.json": "{}", "build/release/release.json": "{}"},
         ),
         ci("pipelines prune"),
-        ci("promote HEAD --to prod"),
+        ci("promote HEAD --to prod --wait 600"),
         ci("local down"),
         ci(
             "jenkins describe",

@@ -12,7 +12,8 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -408,10 +409,11 @@ def test_of_two_at_once_one_is_turned_away(parts: Parts, world: World, tmp_path:
         assert {one.outcome for one in found.records} == {"done"}
 
 
-def test_who_comes_while_another_is_at_it_is_turned_away_or_waits(
-    parts: Parts, world: World, tmp_path: Path
-) -> None:
-    """That one's journal is open, and yet it is not unfinished."""
+@contextmanager
+def in_the_middle(
+    parts: Parts, world: World, folder: Path
+) -> Iterator[tuple[Future[Any], threading.Event]]:
+    """Another machine's promotion of `b`, which goes on once the event is set."""
     world.promote(name(parts, "a"))
     world.fresh()
     middle, go_on = threading.Event(), threading.Event()
@@ -422,10 +424,24 @@ def test_who_comes_while_another_is_at_it_is_turned_away_or_waits(
             assert go_on.wait(60)
 
     promoting.fakes(world.folder, act)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(elsewhere, parts, world, tmp_path / "1", "b", 0.0)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(elsewhere, parts, world, folder, "b", 0.0)
         assert middle.wait(60)
         promoting.fakes(world.folder)
+        try:
+            yield first, go_on
+        finally:
+            go_on.set()
+
+
+def test_who_comes_while_another_is_at_it_is_turned_away_or_waits(
+    parts: Parts, world: World, tmp_path: Path
+) -> None:
+    """That one's journal is open, and yet it is not unfinished."""
+    with (
+        in_the_middle(parts, world, tmp_path / "1") as (first, go_on),
+        ThreadPoolExecutor(1) as pool,
+    ):
         turned_away = elsewhere(parts, world, tmp_path / "2", "c", 0.0)
         assert isinstance(turned_away, PromotionUnderWayError)
         assert turned_away.what == f"eve with {name(parts, 'b')[:20]} is promoting to 'prod'"
@@ -441,20 +457,7 @@ def test_who_comes_while_another_ends_is_let_in(
     parts: Parts, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It sees the other's journal open, and then nobody who holds the lock."""
-    world.promote(name(parts, "a"))
-    world.fresh()
-    middle, go_on = threading.Event(), threading.Event()
-
-    def act(what: str) -> None:
-        if what == "registered":
-            middle.set()
-            assert go_on.wait(60)
-
-    promoting.fakes(world.folder, act)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(elsewhere, parts, world, tmp_path / "1", "b", 0.0)
-        assert middle.wait(60)
-        promoting.fakes(world.folder)
+    with in_the_middle(parts, world, tmp_path / "1") as (first, go_on):
 
         def holder(_: Lease, head: str) -> str:
             go_on.set()

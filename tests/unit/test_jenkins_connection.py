@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import ssl
 import threading
@@ -204,6 +205,17 @@ def test_a_crumb_that_is_never_right_is_not_asked_for_again_and_again(jenkins: F
     with pytest.raises(CredentialsError, match="crumb"):
         asked.post("job/ml/build")
     assert len(jenkins.seen) == 3
+    assert not jenkins.items
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'"crumb"'])
+def test_a_crumb_issuer_that_answers_nonsense(jenkins: FakeJenkins, content: bytes) -> None:
+    jenkins.add("ml")
+    odd = dataclasses.replace(document({}), body=content)
+    jenkins.route("GET", "/crumbIssuer/api/json", lambda *_: odd)
+    asked, _ = connected(jenkins, BY_PASSWORD)
+    with pytest.raises(JenkinsError, match="crumbIssuer/api/json with what is not of its API"):
+        asked.post("job/ml/build")
     assert not jenkins.items
 
 

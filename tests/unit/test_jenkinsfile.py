@@ -46,7 +46,7 @@ COMMANDS = {
     "Train": "train",
     "Deploy": "deploy",
     "Release": "release --strict",
-    "Promote": "promote HEAD --to prod",
+    "Promote": "promote HEAD --to prod --wait 600",
 }
 # Whose credentials a stage's command may see, by the beginning of their ids.
 MAY_SEE = {
@@ -379,7 +379,7 @@ def test_who_approved_is_told_to_the_promotion(runs: dict[str, Run]) -> None:
     promoted = [one for one in runs["main"].of("sh", "Promote") if "promote" in one["command"]]
     assert promoted[0]["environment"]["KFP_CI_APPROVED_BY"] == "alice"
     assert promoted[0]["locks"] == ["kfp-ci-prod"]
-    assert "python -m ci promote HEAD --to prod" in runs["other promoters"].commands()
+    assert "python -m ci promote HEAD --to prod --wait 600" in runs["other promoters"].commands()
 
 
 @pytest.mark.parametrize("name", ["refused", "not answered", "answered by a stranger"])

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import pytest
@@ -33,19 +33,17 @@ class Immutable(FakeRegistry):
         return super()._put(reference, kind, body)
 
 
-class Place:
+class Place(Protocol):
     """Where claims are: what each machine's lease is made of."""
 
     def claims(self, timing: Timing, now: Callable[[], float]) -> Claims:
-        raise NotImplementedError
+        """Of a machine's own."""
 
     def left(self, claim: Claim) -> None:
         """What a machine that died leaves."""
-        raise NotImplementedError
 
     def seen(self) -> bytes:
         """The last sign of life, as it lies there."""
-        raise NotImplementedError
 
 
 class InRegistry(Place):
