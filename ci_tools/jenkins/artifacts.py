@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
+import tenacity
 
 from ci_tools.errors import JenkinsError, WriteError
 from ci_tools.jenkins.refusals import Away
@@ -150,14 +151,17 @@ def _staging(directory: Path) -> Iterator[Path]:
 
 def _one(connection: Connection, build: str, path: str, target: Path) -> Artifact:
     address = f"{build}/artifact/" + "/".join(quote(part, safe="") for part in path.split("/"))
-    for attempt in range(_TRIES):
-        try:
-            with contextlib.closing(_opened(connection, address)) as answer:
-                return _kept(answer, path, target)
-        except Away:
-            if attempt == _TRIES - 1:
-                raise
-    raise AssertionError("the loop returns or raises")
+
+    def once() -> Artifact:
+        with contextlib.closing(_opened(connection, address)) as answer:
+            return _kept(answer, path, target)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(Away),
+        stop=tenacity.stop_after_attempt(_TRIES),
+        reraise=True,
+    )
+    return retrying(once)
 
 
 def _opened(connection: Connection, address: str) -> requests.Response:
