@@ -159,7 +159,9 @@ def remove_containers(home: Path, port: int) -> int:
     removed = 0
     try:
         client = docker.from_env(timeout=60)
-        for container in client.containers.list(all=True, filters={"label": label(home, port)}):
+        for container in client.containers.list(
+            all=True, filters={"label": label(home, port)}, ignore_removed=True
+        ):
             with contextlib.suppress(NotFound):  # it went by itself meanwhile
                 container.remove(force=True, v=True)
                 removed += 1

@@ -118,7 +118,11 @@ def engine(label: str, service: str, *, pattern: str | None, container: str | No
         found: list[Line] = []
         try:
             client = docker.from_env(timeout=60)
-            for one in client.containers.list(all=True, filters={"label": [label, family]}):
+            # What ends while the list is read is no failure.
+            those = client.containers.list(
+                all=True, filters={"label": [label, family]}, ignore_removed=True
+            )
+            for one in those:
                 name = one.labels.get("com.amazonaws.ecs.container-name", "")
                 if container and name != container:
                     continue

@@ -22,6 +22,7 @@ from ci_tools.documents import Run
 from ci_tools.kubeflow import Wanted, containers, ir
 from ci_tools.kubeflow.embedded import EmbeddedKubeflow
 from ci_tools.kubeflow.progress import Watch, nobody
+from tests.integration.repositories import image_names
 
 _APPLETS = "sh cat echo sleep id env mkdir dirname printf false sed touch ls wc rm dd sort".split()
 
@@ -85,8 +86,8 @@ def image(engine: Any, repository: str, changes: list[str]) -> Iterator[str]:
     ]
     engine.images.remove(f"{repository}:t", force=True)
     yield reference
-    for left in engine.images.list(name=repository):
-        engine.images.remove(left.id, force=True)
+    for name in image_names(f"{repository}@"):
+        engine.images.remove(name, force=True)
 
 
 _HEADER = """\

@@ -89,7 +89,7 @@ class Parts:
 
     def containers(self, family: str) -> list:
         label = f"com.amazonaws.ecs.task-definition-family={family}"
-        return self.engine.containers.list(filters={"label": label})
+        return self.engine.containers.list(filters={"label": label}, ignore_removed=True)
 
     def images(self, family: str, wanted: list[str]) -> list[str]:
         """What the service's containers run, once it is `wanted` or never.

@@ -274,11 +274,25 @@ def machine(home: Path) -> Iterator[Machine]:
         forget_images(f"127.0.0.1:{parts['registry'].port}")
 
 
+def image_names(start: str) -> list[str]:
+    """The names that begin so, tags and digests, of all images that the engine has.
+
+    One question: `images.list()` asks for every image by itself, and fails when
+    another test removes one of its own meanwhile.
+    """
+    return [
+        name
+        for image in docker.from_env().api.images()
+        for name in [*(image["RepoTags"] or []), *(image["RepoDigests"] or [])]
+        if name.startswith(start)
+    ]
+
+
 def forget_images(host: str) -> None:
-    """Take the names of a registry's images out of the engine."""
-    client = docker.from_env()
-    for image in client.images.list():
-        for name in [*image.tags, *(image.attrs["RepoDigests"] or [])]:
-            if name.startswith(f"{host}/"):
-                with contextlib.suppress(docker.errors.ImageNotFound):
-                    client.images.remove(name, force=True)
+    """Take the names of a registry's images out of the engine.
+
+    By name, not by id: other environments may know the same image by theirs.
+    """
+    for name in image_names(f"{host}/"):
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            docker.from_env().images.remove(name, force=True)

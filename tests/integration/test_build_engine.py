@@ -33,6 +33,7 @@ from tests.integration.repositories import (
     Spy,
     component,
     git,
+    image_names,
     in_registry,
     inspected,
     run,
@@ -89,7 +90,7 @@ def test_a_child_is_built_while_its_parent_is_scanned(machine: Machine, tmp_path
     base, child = (inspected(repository.reference(name))["Layers"] for name in ("base", "child"))
     assert child[: len(base)] == base
     # The name that only this run gave them is gone again.
-    tags = [t for i in docker.from_env().images.list() for t in i.tags if repository.project in t]
+    tags = [tag for tag in image_names("") if repository.project in tag]
     assert tags
     assert not [tag for tag in tags if ":run-" in tag]
 

@@ -15,7 +15,15 @@ import pytest
 
 from ci_tools.images import buildx
 from ci_tools.kubeflow.containers import LABEL
-from tests.integration.repositories import BASE, Machine, Repository, component, git, in_registry
+from tests.integration.repositories import (
+    BASE,
+    Machine,
+    Repository,
+    component,
+    forget_images,
+    git,
+    in_registry,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -193,10 +201,7 @@ def test_a_changed_parent_is_built_first(laptop: Repository) -> None:
     laptop.write({"components/base/greeting": "new\n"})
     answer = laptop.ci("launch", "training", "--build", "train", "--json").done()
     assert run_of(answer)["outputs"] == {"Output": "new from CI hello"}
-    for image in docker.from_env().images.list():
-        for tag in image.tags:
-            if tag.startswith(f"{laptop.project}/"):
-                docker.from_env().images.remove(tag, force=True)
+    forget_images(laptop.project)
 
 
 def test_an_image_id_runs_as_it_is(laptop: Repository, own: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -39,6 +38,7 @@ from ci_tools.local import (
     substitute,
     up,
 )
+from tests.integration.repositories import forget_images
 
 pytestmark = pytest.mark.integration
 
@@ -109,18 +109,6 @@ def push_busybox(endpoints: Endpoints, answer: str) -> str:
         return str(client.images.get(tag).attrs["RepoDigests"][0])
     finally:
         client.images.remove(tag)
-
-
-def forget_images(host: str) -> None:
-    """Remove from the engine what was pulled from or pushed to a registry of ours."""
-    client = docker.from_env()
-    for image in client.images.list():
-        # By name, not by id: other environments may know the same image by theirs.
-        names = [*image.tags, *(image.attrs["RepoDigests"] or [])]
-        for name in names:
-            if name.startswith(f"{host}/"):
-                with contextlib.suppress(docker.errors.ImageNotFound):
-                    client.images.remove(name, force=True)
 
 
 def read(url: str) -> str:

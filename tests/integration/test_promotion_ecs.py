@@ -27,6 +27,7 @@ from ci_tools.release import signing, store
 from ci_tools.release.bundle import Bundle
 from tests.fakes.releases import Pen
 from tests.integration import promoting, registries
+from tests.integration.repositories import forget_images
 from tests.integration.test_serving_ecs import PORT, Parts, ask, json_answer
 
 pytestmark = pytest.mark.integration
@@ -143,7 +144,4 @@ def test_a_release_serves_from_the_other_registry_and_one_that_dies_is_taken_bac
         finally:
             parts.ecs.update_service(cluster="local", service=SERVICE, desiredCount=0)
             parts.images(SERVICE, [])
-            for one in parts.engine.images.list():
-                for digest in one.attrs.get("RepoDigests") or []:
-                    if digest.startswith(f"{host}/"):
-                        parts.engine.images.remove(digest, force=True)
+            forget_images(host)

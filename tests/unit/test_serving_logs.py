@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import boto3
+import docker
 import moto
 import pytest
 
 from ci_tools.config import PredictionService
 from ci_tools.errors import ServiceError
+from ci_tools.local import stand_in
 from ci_tools.serving import logs
 from ci_tools.serving.logs import Line, tail
 
@@ -107,3 +110,21 @@ def test_a_group_that_is_not_there_is_told(client: Any) -> None:
 def test_the_engines_moments(stamp: str, at: str) -> None:
     (one,) = logs._engine_lines(f"{stamp} said \xff\n".encode("latin-1"), "iris", "t")
     assert (one.at, one.message) == (at, "said \ufffd")
+
+
+@pytest.fixture
+def a_container_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that lists a container which is gone when it is asked for."""
+    monkeypatch.setattr("docker.APIClient._retrieve_server_version", lambda _: "1.45")
+    monkeypatch.setattr("docker.APIClient.containers", lambda *_, **__: [{"Id": "a"}])
+
+    def gone(*_: Any) -> None:
+        raise docker.errors.NotFound("no such container: a")
+
+    monkeypatch.setattr("docker.APIClient.inspect_container", gone)
+
+
+@pytest.mark.usefixtures("a_container_that_went")
+def test_a_container_that_goes_while_the_engine_is_asked_is_no_failure(tmp_path: Path) -> None:
+    assert logs.engine("label", "svc", pattern=None, container=None)(THEN) == []
+    assert stand_in.remove_containers(tmp_path, 1) == 0
