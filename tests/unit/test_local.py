@@ -23,6 +23,7 @@ from ci_tools.local import (
     aws,
     bases,
     daemon,
+    debian,
     down,
     ensure_load_balancer,
     environment,
@@ -386,7 +387,7 @@ class TestBases:
         ],
     )
     def test_has_a_recipe(self, reference: str, expected: tuple[str, str]) -> None:
-        how = bases.recipe(reference)
+        how = debian.recipe(reference)
         assert how is not None
         assert (how.kind, how.suite) == expected
 
@@ -404,7 +405,7 @@ class TestBases:
         ],
     )
     def test_has_none(self, reference: str) -> None:
-        assert bases.recipe(reference) is None
+        assert debian.recipe(reference) is None
 
     @pytest.mark.parametrize(
         "reference",
@@ -417,7 +418,7 @@ class TestBases:
     )
     def test_another_version_is_refused_never_swapped(self, reference: str) -> None:
         with pytest.raises(LocalEnvironmentError) as caught:
-            bases.recipe(reference)
+            debian.recipe(reference)
         assert reference in str(caught.value)
         assert "Python 3.11 on bookworm" in str(caught.value)
 
@@ -468,9 +469,9 @@ class TestBases:
         assert bases.recorded(tmp_path) == {"python:3.11-slim": found.image}
 
     def test_recipes_have_tags_of_their_own(self) -> None:
-        how = bases.Recipe("python", "bookworm", "3.11")
-        assert bases._fingerprint(how) == bases._fingerprint(how)
-        assert bases._fingerprint(how) != bases._fingerprint(how._replace(kind="debian"))
+        how = debian.Recipe("python", "bookworm", "3.11")
+        assert debian.fingerprint(how) == debian.fingerprint(how)
+        assert debian.fingerprint(how) != debian.fingerprint(how._replace(kind="debian"))
 
 
 def test_start_up_is_light() -> None:
