@@ -24,6 +24,7 @@ from typing import TypeVar
 import msgspec
 
 from ci.workspace import Workspace
+from ci_tools import json_safe
 from ci_tools.config import Branches
 from ci_tools.config_training import Expect
 from ci_tools.documents import SCHEMA, Baseline, Document, Json, Passed, Run
@@ -125,8 +126,8 @@ class Records:
         if raw is None:
             return None, problem
         try:
-            found = msgspec.json.decode(raw, type=type_)
-        except (ValueError, RecursionError):
+            found = json_safe.decode(raw, type_)
+        except msgspec.MsgspecError:
             found = None
         if found is None or found.schema != SCHEMA:
             return None, "what the registry keeps of it is of another version of this tool"

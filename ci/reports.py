@@ -14,7 +14,7 @@ import msgspec
 from ci import lint, verdicts
 from ci.session import Found, Session
 from ci.workspace import Workspace
-from ci_tools import storage
+from ci_tools import json_safe, storage
 from ci_tools.components import shards
 from ci_tools.config import Branches
 from ci_tools.documents import SCHEMA, Finding, Lock, ScannedImage, ScanReport
@@ -140,8 +140,8 @@ def _last(registry: Registry, places: Sequence[tuple[str, str]]) -> ScanReport |
         if raw is None:
             continue
         try:
-            found = msgspec.json.decode(raw, type=ScanReport)
-        except (ValueError, RecursionError):
+            found = json_safe.decode(raw, ScanReport)
+        except msgspec.MsgspecError:
             continue
         if found.schema == SCHEMA:
             return found

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import msgspec
 
+from ci_tools import json_safe
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
@@ -123,7 +125,7 @@ def read(content: bytes) -> Artifact | None:
 
 def entry(content: bytes) -> Descriptor:
     """How a manifest of ours stands in a list."""
-    ours = msgspec.json.decode(content, type=Artifact)
+    ours = json_safe.decode(content, Artifact)
     return Descriptor(
         media_type=MANIFEST,
         digest=digest_of(content),
@@ -214,8 +216,8 @@ def told(digest: str, one: Descriptor | Artifact) -> Attached:
 
 
 def _decoded(content: bytes | msgspec.Raw, kind: type[T]) -> T | None:
-    """None for what is no JSON of that kind, or JSON nested without end."""
+    """None for what is no JSON of that kind."""
     try:
-        return msgspec.json.decode(content, type=kind)
-    except (ValueError, RecursionError):
+        return json_safe.decode(content, kind)
+    except msgspec.MsgspecError:
         return None

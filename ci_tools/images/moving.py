@@ -11,6 +11,7 @@ import re
 
 import msgspec
 
+from ci_tools import json_safe
 from ci_tools.errors import RegistryError
 from ci_tools.images import artifacts, bounded, upload
 from ci_tools.images.direct import Answer
@@ -92,8 +93,8 @@ def get(registry: Registry, repository: str, tag: str, kind: str) -> bytes | Non
     if found is None:
         return None
     try:
-        manifest = msgspec.json.decode(found, type=_Manifest)
-    except (ValueError, RecursionError):
+        manifest = json_safe.decode(found, _Manifest)
+    except msgspec.MsgspecError:
         return None
     if manifest.artifact_type != kind or len(manifest.layers) != 1:
         return None

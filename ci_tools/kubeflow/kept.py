@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from ci_tools import storage
+from ci_tools import json_safe, storage
 from ci_tools.documents import Json
 from ci_tools.errors import WriteError
 from ci_tools.kubeflow import reads
@@ -109,8 +109,8 @@ class Kept:
         if path is None:
             return []
         try:
-            return msgspec.json.decode(path.read_bytes(), type=list[_Entry])
-        except (OSError, msgspec.MsgspecError, RecursionError):
+            return json_safe.decode(path.read_bytes(), list[_Entry])
+        except (OSError, msgspec.MsgspecError):
             return []
 
 

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 
 import msgspec
 
+from ci_tools import json_safe
 from ci_tools.documents.base import SCHEMA
 from ci_tools.documents.scan import ScanRecord
 from ci_tools.images import artifacts, referrers
@@ -122,8 +123,8 @@ def newest(registry: Registry, repository: str, subject: str) -> Kept | None:
 
 def _read(content: bytes) -> ScanRecord | None:
     try:
-        record = msgspec.json.decode(content, type=ScanRecord)
-    except (ValueError, RecursionError):
+        record = json_safe.decode(content, ScanRecord)
+    except msgspec.MsgspecError:
         return None
     return record if record.schema == SCHEMA else None
 

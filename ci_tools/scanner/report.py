@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from ci_tools import json_safe
 from ci_tools.documents import Finding, ScanRecord
 from ci_tools.documents.scan import Kind, Severity
 from ci_tools.errors import ToolError
@@ -110,8 +111,8 @@ class Report(_Pascal):
 def read(raw: bytes) -> Report:
     """Trivy's JSON as a report. Raises ToolError for anything else."""
     try:
-        return msgspec.json.decode(raw, type=Report)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return json_safe.decode(raw, Report)
+    except msgspec.MsgspecError as error:
         raise ToolError(
             f"trivy's report cannot be read ({error})", "Scan again: run the stage again"
         ) from error
@@ -193,7 +194,7 @@ def _vulnerabilities(report: Report) -> list[Finding]:
                 continue
             why = ": ".join(part for part in (one.status, one.statement) if part)
             try:
-                held = msgspec.json.decode(one.finding, type=Vulnerability)
+                held = json_safe.decode(one.finding, Vulnerability)
             except msgspec.MsgspecError as error:
                 raise ToolError(
                     f"trivy's report cannot be read ({error})", "Scan again: run the stage again"
