@@ -106,10 +106,9 @@ class Anonymous:
         lambda gone, _: gone.image_id("a:1"),
         lambda gone, _: gone.layers("sha256:1"),
         lambda gone, _: gone.push(Anonymous(), "a", "1", "sha256:1"),
-        lambda gone, _: gone.untag("a:1"),
         lambda gone, log: gone.test("a", "sha256:1", ["true"], 30.0, log),
     ],
-    ids=["pull", "image_id", "layers", "push", "untag", "test"],
+    ids=["pull", "image_id", "layers", "push", "test"],
 )
 def test_an_engine_that_is_gone_is_told(
     fake: FakeEngine, tmp_path: Path, ask: Callable[[Engine, Path], object]
@@ -117,6 +116,11 @@ def test_an_engine_that_is_gone_is_told(
     fake.close()
     with pytest.raises(EngineError, match="the Docker engine does not answer"):
         ask(engine(fake.port), tmp_path / "log")
+
+
+def test_a_name_that_cannot_be_taken_away_stays(fake: FakeEngine) -> None:
+    fake.close()
+    engine(fake.port).untag("a:1")
 
 
 def test_a_declared_test_that_ends_well(fake: FakeEngine, tmp_path: Path) -> None:
