@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 from ci_tools import process
 from ci_tools.documents import Source
 from ci_tools.errors import ToolError
 
 _ORIGIN_TIMEOUT = 60  # seconds
+_CREDENTIALS = re.compile(r"^([^:/?#]+://)[^/?#]*@")
 # Directories that are never part of a repository that is not under git.
 _NEVER = {"node_modules", "venv", "build", "dist", "__pycache__", "site-packages"}
 
@@ -191,9 +191,8 @@ def origin(repository: Path) -> str | None:
 
 
 def without_credentials(url: str) -> str:
-    """A URL without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """A URL without user and password, also one that is not quite a URL."""
+    return _CREDENTIALS.sub(r"\1", url)
 
 
 def heads(repository: Path) -> frozenset[str]:

@@ -197,6 +197,8 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
                 answer = session.get(url, timeout=TIMEOUT, stream=True)
             except requests.RequestException as error:
                 raise refusals.unsent(self.url, error, type(error).__name__) from None
+            except ValueError as error:
+                raise refusals.sent_nowhere(self.url) from error
         if not answer.ok:
             raise JenkinsError(
                 f"where Jenkins keeps its artifacts answers {answer.status_code}",
@@ -213,6 +215,8 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         except requests.RequestException as error:
             # `from None`: a text of requests' may quote headers and addresses.
             raise refusals.unsent(self.url, error, self.hidden(error), req.method) from None
+        except ValueError as error:  # requests looks where a redirect leads, followed or not
+            raise refusals.sent_nowhere(self.url) from error
 
     def _judge(self, req: requests.Request, answer: requests.Response) -> None:
         """Raises the error that an answer is, if it is one."""

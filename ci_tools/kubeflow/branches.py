@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 from collections.abc import Set
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -18,6 +17,7 @@ from ci_tools.kubeflow.names import PIPELINE_NAME_LIMIT
 from ci_tools.printable import printable
 
 APART = "--"  # between a pipeline's name and its branch's
+_URL = re.compile(r"[^:/?#]+://(?:[^/?#]*@)?([^?#]*)")  # its host and path
 _BEGIN = "kfp-ci: "
 _READABLE = 40  # characters of a branch's name
 
@@ -54,9 +54,8 @@ class Mark(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 def place(origin: str | None) -> str:
     """`host/path` of a repository: the same through https and ssh, and for any user."""
     text = (origin or "").strip()
-    if "://" in text:
-        parts = urlsplit(text)
-        text = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if url := _URL.match(text):
+        text = url[1]
     elif re.match(r"[^/]+:(?!/)", text):  # user@host:path
         text = text.rpartition("@")[2].replace(":", "/", 1)
     return text.rstrip("/").removesuffix(".git")

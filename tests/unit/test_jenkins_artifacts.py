@@ -182,6 +182,14 @@ def test_elsewhere_is_http(jenkins: FakeJenkins, tmp_path: Path, place: str) -> 
         fetched(jenkins, tmp_path)
 
 
+def test_elsewhere_is_an_address(jenkins: FakeJenkins, tmp_path: Path) -> None:
+    built(jenkins, {"a": b"1"})
+    nowhere = Response(302, {"Location": "https://[bucket/key"})
+    jenkins.route("GET", r"/job/ml/1/artifact/a", lambda *_: nowhere)
+    with pytest.raises(JenkinsError, match="an address that is none"):
+        fetched(jenkins, tmp_path)
+
+
 def md5(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
 

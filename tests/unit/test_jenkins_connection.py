@@ -120,6 +120,15 @@ def test_a_controller_that_has_moved(jenkins: FakeJenkins) -> None:
     assert jenkins.seen == ["GET /whoAmI/api/json"]  # and nobody was sent elsewhere
 
 
+@pytest.mark.parametrize("place", ["https://[jenkins", "//[::1/whoAmI/api/json"])
+def test_a_controller_that_has_moved_nowhere(jenkins: FakeJenkins, place: str) -> None:
+    moved = Response(301, {"Location": place})
+    jenkins.route("GET", "/whoAmI/api/json", lambda *_: moved)
+    asked, _ = connected(jenkins)
+    with pytest.raises(JenkinsError, match="an address that is none"):
+        asked.who()
+
+
 # Refusals --------------------------------------------------------------------------
 
 
