@@ -187,9 +187,13 @@ class Trivy:
         return True
 
     def sbom(self, report: Path, sbom: Path, *, log: Path) -> None:
-        """Write the CycloneDX SBOM of a report's image. No second scan is made."""
+        """Write the CycloneDX SBOM of a report's image. No second scan is made.
+
+        A Trivy that is killed leaves none, rather than a part that would be taken for one.
+        """
+        part = sbom.with_name(f".{sbom.name}.part")
         done = process.run(
-            [self._program, "convert", "--quiet", "--format=cyclonedx", f"--output={sbom}", report],
+            [self._program, "convert", "--quiet", "--format=cyclonedx", f"--output={part}", report],
             timeout=300,
             log=log,
             # It lives for a moment in little memory, of which a third was collecting garbage.
@@ -199,6 +203,7 @@ class Trivy:
             raise ToolError(
                 f"trivy makes no SBOM of its report ({done.tail(1)})", "Read the log", log=log
             )
+        part.replace(sbom)
 
     @property
     def _has_database(self) -> bool:

@@ -58,6 +58,8 @@ if told.get("damaged") and "vuln" in options.get("scanners", ""):
     print("FATAL run error: init error: DB error: failed to open db: invalid database")
     sys.exit(1)
 if told.get("killed"):
+    if arguments[0] == "convert":
+        open(options["output"], "w").write("{{")
     os.kill(os.getpid(), 9)
 if told.get("fails"):
     print(told["fails"], file=sys.stderr)
@@ -306,6 +308,18 @@ def test_a_trivy_that_is_killed_is_told_so(fake: Fake, tmp_path: Path) -> None:
     fake.does(killed=True)
     with pytest.raises(ToolError, match="killed by signal 9"):
         scanned(Trivy(tmp_path / "home", Sources()), tmp_path)
+
+
+def test_an_sbom_is_whole_or_not_there(fake: Fake, tmp_path: Path) -> None:
+    trivy = Trivy(tmp_path / "home", Sources())
+    report, sbom, log = tmp_path / "trivy.json", tmp_path / "sbom.cdx.json", tmp_path / "log"
+    trivy.sbom(report, sbom, log=log)
+    assert sbom.read_text() == "{}"
+    sbom.unlink()
+    fake.does(killed=True)
+    with pytest.raises(ToolError, match="makes no SBOM"):
+        trivy.sbom(report, sbom, log=log)
+    assert not sbom.exists()
 
 
 def test_a_database_that_cannot_be_opened_is_as_good_as_none(fake: Fake, tmp_path: Path) -> None:
