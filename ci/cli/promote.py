@@ -103,10 +103,7 @@ def promote(
         if what or dry_run:
             raise click.UsageError("--undo takes neither a release nor --dry-run")
         record = stage.undo(workspace, request)
-        if record is None:
-            click.echo("no promotion is unfinished")
-        else:
-            show(record, stage.undo_lines(record), as_json)
+        show(record, stage.undo_lines(record), as_json)
         return
     if what is None:
         raise click.UsageError("name the RELEASE, or say --undo")

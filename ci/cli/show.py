@@ -6,7 +6,8 @@ import click
 import msgspec
 
 
-def show(document: msgspec.Struct, lines: list[str], as_json: bool) -> None:
+def show(document: msgspec.Struct | None, lines: list[str], as_json: bool) -> None:
+    """document: None, which is JSON's null, where there is none to show."""
     if as_json:
         print_json(msgspec.to_builtins(document))
     else:

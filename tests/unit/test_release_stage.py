@@ -213,7 +213,8 @@ def test_a_sound_release_is_signed_published_and_found(project: Project) -> None
     shown = project.run("releases", "show", name[:20]).stdout
     for word in (name, project.commit, "ml/train@sha256:", "svc", "training"):
         assert word in shown
-    project.run("releases", "get", name, os.fspath(project.root / "build/r.tar"))
+    told = project.run("releases", "get", name, os.fspath(project.root / "build/r.tar"), "--json")
+    assert json.loads(told.stdout)["name"] == name
     assert bundle.read(project.root / "build/r.tar").release == release
     project.run("releases", "verify", os.fspath(project.root / "build/r.tar"))
 
