@@ -7,7 +7,6 @@ under a name that no stage uses, and marks every file it writes, so that
 
 from __future__ import annotations
 
-import difflib
 import getpass
 import os
 import re
@@ -28,6 +27,7 @@ from ci.following import Following
 from ci.workspace import Workspace
 from ci_tools import kubeflow, published, storage
 from ci_tools.config import Pipeline
+from ci_tools.config_errors import name_one
 from ci_tools.documents import (
     ByHand,
     Compiled,
@@ -296,10 +296,6 @@ def _user() -> str:
 
 
 def _no_pipeline(pipeline: str, available: list[str]) -> CIError:
-    near = difflib.get_close_matches(pipeline, available, n=1)
     return ConfigError(
-        f"there is no pipeline '{pipeline}' to launch",
-        f"Did you mean '{near[0]}'"
-        if near
-        else f"Name one of: {', '.join(available) or '(there is none)'}",
+        f"there is no pipeline '{pipeline}' to launch", name_one(pipeline, available)
     )

@@ -11,7 +11,7 @@ import msgspec
 
 from ci import deploy as deploying
 from ci.workspace import Workspace
-from ci_tools.config_errors import did_you_mean
+from ci_tools.config_errors import name_one
 from ci_tools.documents import Revision
 from ci_tools.errors import ConfigError
 from ci_tools.local import stand_in
@@ -165,7 +165,7 @@ def _one(workspace: Workspace, name: str | None) -> Servable:
     if name not in by_name:
         raise ConfigError(
             f"this repository declares no service '{name[:200]}'",
-            did_you_mean(name, list(by_name)) or f"Name one of: {', '.join(by_name) or '(none)'}",
+            name_one(name, by_name),
         )
     return by_name[name]
 

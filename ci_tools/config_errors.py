@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -37,6 +38,12 @@ def did_you_mean(word: str, valid: list[str]) -> str:
     """The sentence that names the nearest of `valid`; "" where none is near."""
     near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
     return f"Did you mean '{near[0]}'" if near else ""
+
+
+def name_one(word: str, valid: Iterable[str]) -> str:
+    """What to do about a name that is none of `valid`: the nearest of them, or all."""
+    there = list(valid)
+    return did_you_mean(word, there) or f"Name one of: {', '.join(there) or '(there is none)'}"
 
 
 def _fields_at(kind: type[Any], path: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import warnings
@@ -14,6 +13,7 @@ from ci_tools import config, git, published
 from ci_tools.components import discovery, templates
 from ci_tools.components.discovery import Component
 from ci_tools.components.templates import Template
+from ci_tools.config_errors import did_you_mean
 from ci_tools.documents import Lock
 from ci_tools.errors import ConfigError, NoPublishedLockError, TemplateError
 from ci_tools.images import overrides
@@ -107,12 +107,9 @@ def _template_path(here: Repository, name: str) -> str:
     if found:
         raise _which(name, found)
     stems = [it.stem for it in below.values()]
-    near = difflib.get_close_matches(name, stems, n=1)
     raise ConfigError(
         f"no template below {directory} is called '{name}', nor names a component of that name",
-        f"Did you mean '{near[0]}'"
-        if near
-        else f"There are: {', '.join(sorted(stems)) or '(none)'}",
+        did_you_mean(name, stems) or f"There are: {', '.join(sorted(stems)) or '(none)'}",
     )
 
 

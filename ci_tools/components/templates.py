@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import yaml
 
 from ci_tools import yaml_safe
 from ci_tools.components.references import PINNED, component_named, split
+from ci_tools.config_errors import did_you_mean
 from ci_tools.errors import ConfigError, TemplateError
 
 # An anchor or a tag before a scalar is no part of what is replaced.
@@ -204,12 +204,10 @@ def _read(
         component = aliases.get(node.image) or component_named(node.image, components, project)
         if component is None and not (PINNED.match(node.image) and node.image in allowed):
             word = split(node.image).path.rpartition("/")[2]
-            near = difflib.get_close_matches(word, list(components), n=1)
             raise TemplateError(
                 f"{name} line {node.line}: image '{node.image}' is no component of this repository",
-                f"Did you mean '{near[0]}'"
-                if near
-                else f"Name one of: {', '.join(sorted(components)) or '(there is none)'}; "
+                did_you_mean(word, list(components))
+                or f"Name one of: {', '.join(sorted(components)) or '(there is none)'}; "
                 "or allow the image by digest under 'pipelines.allow_images' in ci.yaml",
             )
         pairs.append((node, component))

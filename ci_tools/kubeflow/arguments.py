@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 
+from ci_tools.config_errors import did_you_mean
 from ci_tools.documents import Json, JsonValue
 from ci_tools.errors import ConfigError
 from ci_tools.kubeflow.ir import Parameter
@@ -34,12 +34,10 @@ def checked(
     """
     for name in given:
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
             raise ConfigError(
                 f"pipeline '{pipeline}' has no parameter '{name}'",
-                f"Did you mean '{near[0]}'"
-                if near
-                else f"It takes: {', '.join(declared) or 'no parameters'}",
+                did_you_mean(name, list(declared))
+                or f"It takes: {', '.join(declared) or 'no parameters'}",
             )
     missing = [name for name, it in declared.items() if it.required and name not in given]
     if missing:
