@@ -8,6 +8,7 @@ from collections.abc import Collection
 import msgspec
 
 from ci import compile as compiling
+from ci.console import table
 from ci.workspace import Workspace
 from ci_tools import git, kubeflow, storage
 from ci_tools.config import PipelineBranches
@@ -87,11 +88,7 @@ def list_lines(listing: Listing) -> list[str]:
              for it in listing.pipelines]  # fmt: skip
     if len(rows) == 1:
         return ["no pipeline of this project is in Kubeflow"]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return table(rows)
 
 
 def prune(workspace: Workspace, closed: Collection[str] = ()) -> Pruned:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ci import deploy as deploying
+from ci.console import table
 from ci.workspace import Workspace
 from ci_tools.config_errors import name_one
 from ci_tools.documents import Revision
@@ -80,11 +81,7 @@ def history_lines(histories: Histories) -> list[str]:
             )
             for one in known
         ]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        told += [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        told += table(rows)
     return told
 
 
