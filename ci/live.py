@@ -16,6 +16,7 @@ from pathlib import Path
 from ci import findings, reports, verdicts
 from ci import release as releasing
 from ci import session as sessions
+from ci.console import counted
 from ci.promotion import promoted
 from ci.session import Session
 from ci.workspace import Workspace
@@ -220,7 +221,8 @@ def lines(report: ScanReport, problems: Mapping[str, CIError]) -> list[str]:
     told += [f"{reference}  not looked at: {error.what}" for reference, error in problems.items()]
     failing = sum(image.verdict.status != "pass" for image in report.images)
     told.append(
-        f"{len(report.images)} images, {failing} do not pass, {len(problems)} not looked at; "
+        f"{counted(len(report.images), 'image')}, {failing} do not pass, "
+        f"{len(problems)} not looked at; "
         f"database of {report.database or 'no day'}; {FILE.with_suffix('.html')}"
     )
     return told

@@ -295,7 +295,6 @@ def _bases(workspace: Workspace, locked: Mapping[str, str]) -> dict[str, str]:
 
 def ask(registry: Registry, planned: Sequence[PlannedComponent]) -> None:
     """Fill in what the registry has of each key, all at once. Raises RegistryError."""
-
     digests = registry.digests([(component.repository, component.key) for component in planned])
     for component in planned:
         component.digest = digests[component.repository, component.key]

@@ -28,7 +28,7 @@ class ByHand(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A file under `build/`. Subclasses name their file in `FILE`.
+    """What a stage writes, with the version of its schema.
 
     launched: not in the files that stages write.
     """

@@ -32,7 +32,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     branch_problem: why nobody can tell that, "" where one can.
     verified:   how it was verified in `after`; "" for not at all.
     scans:      of every image. unscanned: image -> why it has no verdict.
-    database:   of the vulnerability database; None where there is none.
     allow_incomplete: of the environment.
     by, approvals: who promotes, and who approved.
     promoted_before: whether the environment ran it once (a roll-back).

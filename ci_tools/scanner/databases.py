@@ -29,9 +29,8 @@ from ci_tools import json_safe, locks, process
 from ci_tools.errors import WriteError
 
 _FETCH_SECONDS = 900.0  # Java's is a gigabyte
-_AGAIN = timedelta(
-    hours=1
-)  # as Trivy: a database that was fetched within the hour is not asked for
+# As Trivy: a database that was fetched within the hour is not asked for.
+_AGAIN = timedelta(hours=1)
 _DAY = timedelta(days=1)  # as Trivy, for its checks
 _KEPT = 2  # a scan may still be opening the one before
 

@@ -14,7 +14,7 @@ from ci_tools.config import PredictionService
 from ci_tools.errors import CredentialsError, ServiceError
 
 if TYPE_CHECKING:
-    from mypy_boto3_ecs import ECSClient
+    pass
 
 
 class Clients:
@@ -64,12 +64,6 @@ class Clients:
                 user_agent_extra="kfp-ci",
             ),
         )
-
-
-def ecs(settings: PredictionService) -> ECSClient:
-    """An ECS client for an environment."""
-    made: ECSClient = Clients(settings)("ecs")
-    return made
 
 
 @contextmanager

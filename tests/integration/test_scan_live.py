@@ -114,7 +114,7 @@ def test_an_image_that_is_gone_is_told_and_hides_no_other(apart: Machine, tmp_pa
     release.write_text(json.dumps(document))
     answer = repository.ci("scan", "live", "--release", str(release))
     answer.refused(11, gone, "not in its registry")
-    assert "1 images, 0 do not pass, 1 not looked at" in answer.out
+    assert "1 image, 0 do not pass, 1 not looked at" in answer.out
     # A finding weighs more than what could not be looked at.
     repository.ci("scan", "live", "--release", str(release), "--id", CVE).refused(22, "one")
 

@@ -38,13 +38,16 @@ def lock(root: Path, digests: dict[str, str] | None = None, *without: str) -> Pa
     """The lock that a build of this tree would leave."""
     components = workspace(root).components
     bases = {"python:3.11": DIGEST} if digests is None else digests
+    known = {name: key for name, (key, _) in keys.compute(root, components, bases).items()}
     images = {
-        one.name: LockedImage(
-            repository=f"h/ml/{one.name}", digest=DIGEST, config=DIGEST, key=one.key, size=1,
-            verdict=VERDICT, ingredients=changes.recorded(one.ingredients),
+        name: LockedImage(
+            repository=f"h/ml/{name}", digest=DIGEST, config=DIGEST, key=key, size=1,
+            verdict=VERDICT, ingredients=changes.recorded(
+                keys.ingredients(root, components[name], known, bases)
+            ),
         )
-        for one in keys.each(root, components, bases)
-        if one.name not in without
+        for name, key in known.items()
+        if name not in without
     }  # fmt: skip
     written = Lock(project="ml", environment="local", source=Source(), components=images)
     storage.write(root / "build/images.lock.json", written)
