@@ -20,19 +20,11 @@ import msgspec
 from ci_tools import storage
 from ci_tools.documents import Document
 from ci_tools.errors import EngineError, LocalEnvironmentError, MissingInputError
+from ci_tools.images import manifests
 from ci_tools.local import daemon, debian, state
 
 _PROBE_SECONDS = 3
 _PROBE_KEPT_SECONDS = 3600.0
-_MANIFESTS = ", ".join(
-    f"application/vnd.{kind}+json"
-    for kind in (
-        "oci.image.manifest.v1",
-        "oci.image.index.v1",
-        "docker.distribution.manifest.v2",
-        "docker.distribution.manifest.list.v2",
-    )
-)
 
 
 class Base(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -159,7 +151,7 @@ def _ask_engine(reference: str) -> bool:
 
 def _digest(registry_host: str, kind: str, tag: str) -> str | None:
     port = int(registry_host.rpartition(":")[2])
-    answer = daemon.get(port, f"/v2/bases/{kind}/manifests/{tag}", {"Accept": _MANIFESTS})
+    answer = daemon.get(port, f"/v2/bases/{kind}/manifests/{tag}", {"Accept": manifests.ACCEPTED})
     if answer is None or answer.status != 200:
         return None
     return answer.headers.get("docker-content-digest")
