@@ -248,7 +248,7 @@ class Trivy:
         """Whether Trivy failed because of the vulnerability database, which then is none."""
         if done.ok or _DAMAGED not in done.output or _FULL in done.output:
             return False
-        self.databases.discard(done.output.rpartition(_DAMAGED)[2].splitlines()[0].strip())
+        self.databases.discard(done.output.rpartition(_DAMAGED)[2].partition("\n")[0].strip())
         return True
 
     def _check(self, done: process.Finished, report: Path, log: Path) -> None:

@@ -145,7 +145,10 @@ def engine(label: str, service: str, *, pattern: str | None, container: str | No
 
 def _engine_lines(said: bytes, container: str, task: str) -> list[Line]:
     made = []
-    for raw in said.decode(errors="replace").splitlines():
+    # Only what ends a line to the engine: a progress bar's \r does not.
+    for raw in said.decode(errors="replace").split("\n"):
+        if not raw:
+            continue
         stamp, _, message = raw.partition(" ")
         made.append(
             Line(

@@ -49,6 +49,21 @@ def test_a_module_that_is_named_is_there(name: str) -> None:
     assert any(f"/{path}".endswith(f"/{name}") for path in THERE)
 
 
+TESTS = {path.stem: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+TOLD = {
+    name
+    for page in (ROOT / "docs").glob("*.md")
+    for words in re.findall(r"`[^`]*`", page.read_text())
+    for name in re.findall(r"\btest_\w+", words)
+}
+
+
+def test_a_test_that_a_page_names_is_there() -> None:
+    there = {name for text in TESTS.values() for name in re.findall(r"def (test_\w+)", text)}
+    assert len(TOLD) > 20
+    assert TOLD - there - set(TESTS) == set()
+
+
 def declared() -> list[str]:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")

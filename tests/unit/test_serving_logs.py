@@ -112,6 +112,14 @@ def test_the_engines_moments(stamp: str, at: str) -> None:
     assert (one.at, one.message) == (at, "said \ufffd")
 
 
+def test_a_progress_bar_of_a_container_is_one_line() -> None:
+    said = "2024-01-01T12:00:00Z 10%\r20%\r\n2024-01-01T12:00:01Z a\x0cb\u2028c\n"
+    bar, last = logs._engine_lines(said.encode(), "iris", "t")
+    assert "10%" in bar.message
+    assert "20%" in bar.message
+    assert last.at.startswith("2024-01-01T12:00:01")
+
+
 @pytest.fixture
 def a_container_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that lists a container which is gone when it is asked for."""
