@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
 from ci import train as training
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.config_training import DEFAULT
 from ci_tools.documents import Model, Training
 from ci_tools.errors import MissingInputError, ServiceError
+from ci_tools.file_uri import path_of
 from ci_tools.serving.declaration import Servable
 
 
@@ -51,10 +49,9 @@ def _settled(workspace: Workspace, model: Model) -> Model:
     A run's own directory is new with every run, and would make an equal model
     look like a change of the service. Only files of this machine are moved.
     """
-    parts = urlsplit(model.uri)
-    if parts.scheme != "file":
+    source = path_of(model.uri)
+    if source is None:
         return model
-    source = Path(unquote(parts.path))
     settled = workspace.home / "models" / model.sha256 / source.name
     if not settled.exists() and not workspace.dry_run:
         try:
