@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 
 from ci import findings, reports, verdicts
@@ -22,7 +21,7 @@ from ci.session import Session
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.components.references import split
-from ci_tools.documents import Finding, Judged, Release, ScannedImage, ScanReport
+from ci_tools.documents import Finding, Judged, Release, ScannedImage, ScanReport, timestamp
 from ci_tools.errors import (
     CIError,
     RegistryError,
@@ -99,7 +98,7 @@ def judged(
         project=releases[0].project,
         environment=workspace.environment_name,
         source=releases[0].source,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=timestamp(),
         trivy=session.trivy.version,
         database=session.trivy.databases.at_hand().updated,
         policy=policy.hash,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timezone
 from pathlib import Path
 
 from ci_tools import process, storage
+from ci_tools.documents import timestamp
 
 
 class RunLog:
@@ -20,7 +20,7 @@ class RunLog:
         storage.write_bytes(path, b"")
 
     def tell(self, line: str) -> None:
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        now = timestamp()
         process.append(self._path, f"{now} {line}")
 
 

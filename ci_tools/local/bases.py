@@ -11,14 +11,13 @@ never pretends to be another minor version of Python.
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from ci_tools import storage
-from ci_tools.documents import Document
+from ci_tools.documents import Document, timestamp
 from ci_tools.errors import EngineError, LocalEnvironmentError, MissingInputError
 from ci_tools.images import manifests
 from ci_tools.local import daemon, debian, state
@@ -89,7 +88,7 @@ def substitute(reference: str, registry_host: str, home: Path) -> Substitute | N
             base = Base(
                 image=image,
                 made_from=debian.MADE_FROM,
-                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                created=timestamp(),
             )
             known.bases[reference] = base
             storage.write(home / "bases.json", known)
