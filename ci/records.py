@@ -24,6 +24,7 @@ from typing import TypeVar
 import msgspec
 
 from ci.workspace import Workspace
+from ci_tools import typed
 from ci_tools.config import Branches
 from ci_tools.config_training import Expect
 from ci_tools.documents import SCHEMA, Baseline, Document, Json, Passed, Run
@@ -125,7 +126,7 @@ class Records:
         if raw is None:
             return None, problem
         try:
-            found = msgspec.json.decode(raw, type=type_)
+            found = typed.decode(raw, type_)
         except (ValueError, RecursionError):
             found = None
         if found is None or found.schema != SCHEMA:

@@ -14,7 +14,7 @@ import msgspec
 from ci import lint, verdicts
 from ci.session import Found, Session
 from ci.workspace import Workspace
-from ci_tools import storage
+from ci_tools import storage, typed
 from ci_tools.components import shards
 from ci_tools.config import Branches
 from ci_tools.documents import SCHEMA, Finding, Lock, ScannedImage, ScanReport
@@ -140,7 +140,7 @@ def _last(registry: Registry, places: Sequence[tuple[str, str]]) -> ScanReport |
         if raw is None:
             continue
         try:
-            found = msgspec.json.decode(raw, type=ScanReport)
+            found = typed.decode(raw, ScanReport)
         except (ValueError, RecursionError):
             continue
         if found.schema == SCHEMA:

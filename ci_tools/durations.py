@@ -16,7 +16,7 @@ from typing import Annotated
 
 import msgspec
 
-from ci_tools import storage
+from ci_tools import storage, typed
 from ci_tools.documents import Lock
 from ci_tools.errors import WriteError
 
@@ -112,7 +112,7 @@ def record(home: Path, lock: Lock) -> None:
 def load(home: Path) -> Durations:
     """The store; empty where it is missing, damaged or of another version."""
     try:
-        durations = msgspec.json.decode((home / FILE).read_bytes(), type=Durations)
+        durations = typed.decode((home / FILE).read_bytes(), Durations)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return Durations()
     return durations if durations.version == _VERSION else Durations()

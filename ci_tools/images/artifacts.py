@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import msgspec
 
+from ci_tools import typed
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
@@ -123,7 +125,7 @@ def read(content: bytes) -> Artifact | None:
 
 def entry(content: bytes) -> Descriptor:
     """How a manifest of ours stands in a list."""
-    ours = msgspec.json.decode(content, type=Artifact)
+    ours = typed.decode(content, Artifact)
     return Descriptor(
         media_type=MANIFEST,
         digest=digest_of(content),
@@ -216,6 +218,6 @@ def told(digest: str, one: Descriptor | Artifact) -> Attached:
 def _decoded(content: bytes | msgspec.Raw, kind: type[T]) -> T | None:
     """None for what is no JSON of that kind, or JSON nested without end."""
     try:
-        return msgspec.json.decode(content, type=kind)
+        return typed.decode(content, kind)
     except (ValueError, RecursionError):
         return None

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ci_tools import typed
 from ci_tools.errors import CredentialsError, PushError
 from ci_tools.images import artifacts, referrers, referrers_tag
 from ci_tools.images.artifacts import Descriptor
@@ -89,7 +90,7 @@ class Attached:
         if not answer.ok or answer.headers.get("Link"):
             return None
         try:
-            return frozenset(msgspec.json.decode(answer.content, type=_Tags).tags or ())
+            return frozenset(typed.decode(answer.content, _Tags).tags or ())
         except msgspec.MsgspecError:
             return None
 

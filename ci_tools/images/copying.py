@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ci_tools import typed
 from ci_tools.errors import PushError, RegistryError
 from ci_tools.images import blobs, manifests, upload
 from ci_tools.images.blobs import Blob
@@ -130,7 +131,7 @@ def found(place: Place) -> Held | None:
     try:
         if len(content) > _LARGEST:
             raise ValueError("it is too large")
-        read = msgspec.json.decode(content, type=Manifest)
+        read = typed.decode(content, Manifest)
         for one in (*read.layers, *read.manifests, *filter(None, [read.config])):
             if not _DIGEST.fullmatch(one.digest) or one.size < 0:
                 raise ValueError(f"the digest {one.digest[:80]} is of no kind we know")

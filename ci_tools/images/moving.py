@@ -11,6 +11,7 @@ import re
 
 import msgspec
 
+from ci_tools import typed
 from ci_tools.errors import RegistryError
 from ci_tools.images import artifacts, bounded, upload
 from ci_tools.images.direct import Answer
@@ -92,7 +93,7 @@ def get(registry: Registry, repository: str, tag: str, kind: str) -> bytes | Non
     if found is None:
         return None
     try:
-        manifest = msgspec.json.decode(found, type=_Manifest)
+        manifest = typed.decode(found, _Manifest)
     except (ValueError, RecursionError):
         return None
     if manifest.artifact_type != kind or len(manifest.layers) != 1:

@@ -28,6 +28,7 @@ import requests
 import requests.auth
 import tenacity
 
+from ci_tools import typed
 from ci_tools.errors import CIError, CredentialsError, JenkinsError
 from ci_tools.jenkins import refusals
 from ci_tools.jenkins.credentials import Credentials
@@ -255,7 +256,7 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
 
     def _decoded(self, answer: requests.Response, path: str, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(answer.content, type=kind)
+            return typed.decode(answer.content, kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise JenkinsError(
                 f"Jenkins at {self.url} answered {path} with what is not of its API's form "

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 
 import msgspec
 
+from ci_tools import typed
 from ci_tools.documents.base import SCHEMA
 from ci_tools.documents.scan import ScanRecord
 from ci_tools.images import artifacts, referrers
@@ -122,7 +123,7 @@ def newest(registry: Registry, repository: str, subject: str) -> Kept | None:
 
 def _read(content: bytes) -> ScanRecord | None:
     try:
-        record = msgspec.json.decode(content, type=ScanRecord)
+        record = typed.decode(content, ScanRecord)
     except (ValueError, RecursionError):
         return None
     return record if record.schema == SCHEMA else None

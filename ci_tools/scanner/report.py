@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from ci_tools import typed
 from ci_tools.documents import Finding, ScanRecord
 from ci_tools.documents.scan import Kind, Severity
 from ci_tools.errors import ToolError
@@ -110,7 +111,7 @@ class Report(_Pascal):
 def read(raw: bytes) -> Report:
     """Trivy's JSON as a report. Raises ToolError for anything else."""
     try:
-        return msgspec.json.decode(raw, type=Report)
+        return typed.decode(raw, Report)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ToolError(
             f"trivy's report cannot be read ({error})", "Scan again: run the stage again"
@@ -193,7 +194,7 @@ def _vulnerabilities(report: Report) -> list[Finding]:
                 continue
             why = ": ".join(part for part in (one.status, one.statement) if part)
             try:
-                held = msgspec.json.decode(one.finding, type=Vulnerability)
+                held = typed.decode(one.finding, Vulnerability)
             except msgspec.MsgspecError as error:
                 raise ToolError(
                     f"trivy's report cannot be read ({error})", "Scan again: run the stage again"
