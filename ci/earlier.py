@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from ci.workspace import Workspace
-from ci_tools import durations, git, json_safe, published
+from ci_tools import durations, git, published, typed
 from ci_tools.documents import Lock
 from ci_tools.errors import CIError
 from ci_tools.images import shelf
@@ -45,6 +45,6 @@ def took(workspace: Workspace) -> dict[str, float]:
 def _lock(where: shelf.Shelf, tag: str) -> Lock | None:
     try:
         content = where.get(tag)
-        return json_safe.decode(content, Lock) if content is not None else None
+        return typed.decode(content, Lock) if content is not None else None
     except (CIError, msgspec.MsgspecError):
         return None

@@ -23,7 +23,7 @@ from typing import TypeVar
 import msgspec
 
 from ci.workspace import Workspace
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.config import Branches
 from ci_tools.config_training import Expect
 from ci_tools.documents import SCHEMA, Baseline, Document, Json, Passed, Run, timestamp
@@ -125,7 +125,7 @@ class Records:
         if raw is None:
             return None, problem
         try:
-            found = json_safe.decode(raw, type_)
+            found = typed.decode(raw, type_)
         except msgspec.MsgspecError:
             found = None
         if found is None or found.schema != SCHEMA:

@@ -13,7 +13,7 @@ import msgspec
 from ci import lint, verdicts
 from ci.session import Found, Session
 from ci.workspace import Workspace
-from ci_tools import json_safe, storage
+from ci_tools import storage, typed
 from ci_tools.components import shards
 from ci_tools.config import Branches
 from ci_tools.documents import SCHEMA, Finding, Lock, ScannedImage, ScanReport, timestamp
@@ -139,7 +139,7 @@ def _last(registry: Registry, places: Sequence[tuple[str, str]]) -> ScanReport |
         if raw is None:
             continue
         try:
-            found = json_safe.decode(raw, ScanReport)
+            found = typed.decode(raw, ScanReport)
         except msgspec.MsgspecError:
             continue
         if found.schema == SCHEMA:

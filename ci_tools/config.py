@@ -15,7 +15,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from ci_tools import yaml_safe
+from ci_tools import typed, yaml_safe
 from ci_tools.config_base import Name, Seconds, SecretId, Section
 from ci_tools.config_errors import did_you_mean, explained
 from ci_tools.config_jenkins import Jenkins as Jenkins
@@ -296,7 +296,7 @@ def convert(data: Any, kind: type[T], *, name: str, schema: str | None = None) -
     Raises ConfigError.
     """
     try:
-        return msgspec.convert(data, kind)
+        return typed.convert(data, kind)
     except msgspec.ValidationError as error:
         raise explained(name, kind, str(error), schema) from error
 

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import msgspec
 
-from ci_tools import json_safe, storage
+from ci_tools import storage, typed
 from ci_tools.documents import Lock
 from ci_tools.errors import WriteError
 
@@ -111,7 +111,7 @@ def record(home: Path, lock: Lock) -> None:
 def load(home: Path) -> Durations:
     """The store; empty where it is missing, damaged or of another version."""
     try:
-        durations = json_safe.decode((home / FILE).read_bytes(), Durations)
+        durations = typed.decode((home / FILE).read_bytes(), Durations)
     except (OSError, msgspec.MsgspecError):
         return Durations()
     return durations if durations.version == _VERSION else Durations()

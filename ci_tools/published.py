@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ci_tools import config, git, json_safe
+from ci_tools import config, git, typed
 from ci_tools.components import keys
 from ci_tools.components.discovery import Component
 from ci_tools.components.references import DIGEST, valid_name
@@ -282,12 +282,12 @@ def _checked(content: bytes, name: str, repository: Repository, place: Place, co
     """The lock, if it is of this project, commit and environment. Raises MissingInputError."""
     todo = f"Build commit {commit[:_SHORT]} again, and look who else writes there"
     try:
-        if json_safe.decode(content, _Version).schema != SCHEMA:
+        if typed.decode(content, _Version).schema != SCHEMA:
             raise MissingInputError(
                 f"{name} is of another schema version than this tool reads ({SCHEMA})",
                 "Use the version of this tool that CI uses",
             )
-        lock = json_safe.decode(content, Lock)
+        lock = typed.decode(content, Lock)
     except msgspec.MsgspecError as error:
         raise MissingInputError(f"{name} is no lock ({error})", todo) from error
     differs = {

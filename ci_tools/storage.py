@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.documents import SCHEMA, Document
 from ci_tools.errors import MissingInputError, WriteError
 
@@ -91,12 +91,12 @@ def read(path: Path, kind: type[D], *, made_by: str) -> D:
     except OSError as error:
         raise MissingInputError(f"{path} cannot be read ({error.strerror})", again) from error
     try:
-        version = json_safe.decode(data, _Version).schema
+        version = typed.decode(data, _Version).schema
         if version != SCHEMA:
             raise MissingInputError(
                 f"{path} has schema version {version}, this tool reads {SCHEMA}", again
             )
-        return json_safe.decode(data, kind)
+        return typed.decode(data, kind)
     except msgspec.MsgspecError as error:
         raise MissingInputError(f"{path} is damaged ({error})", again) from error
 

@@ -17,7 +17,7 @@ import msgspec
 from ci.promotion.services import Services
 from ci.promotion.target import Target
 from ci.promotion.wanted import Wanted, asked_for, by_host, servables
-from ci_tools import git, kubeflow
+from ci_tools import git, kubeflow, typed
 from ci_tools.documents import (
     Journal,
     JournalStep,
@@ -273,11 +273,11 @@ def recorded(
     """The record of a promotion, as its journal tells it."""
     results = {step.kind: step.result for step in journal.steps}
     services = {
-        step.name.removeprefix("service "): msgspec.convert(step.result, Revision)
+        step.name.removeprefix("service "): typed.convert(step.result, Revision)
         for step in journal.steps
         if step.kind == "service" and step.result
     }
-    return msgspec.convert(
+    return typed.convert(
         {
             "id": journal.id,
             "action": journal.action,

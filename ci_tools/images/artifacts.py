@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.images.manifests import INDEX as INDEX
 from ci_tools.images.manifests import MANIFEST as MANIFEST
 
@@ -135,7 +135,7 @@ def read(content: bytes) -> Artifact | None:
 
 def entry(content: bytes) -> Descriptor:
     """How a manifest of ours stands in a list."""
-    ours = json_safe.decode(content, Artifact)
+    ours = typed.decode(content, Artifact)
     return Descriptor(
         media_type=MANIFEST,
         digest=digest_of(content),
@@ -228,6 +228,6 @@ def told(digest: str, one: Descriptor | Artifact) -> Attached:
 def _decoded(content: bytes | msgspec.Raw, kind: type[T]) -> T | None:
     """None for what is no JSON of that kind."""
     try:
-        return json_safe.decode(content, kind)
+        return typed.decode(content, kind)
     except msgspec.MsgspecError:
         return None

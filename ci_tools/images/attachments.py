@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.errors import CredentialsError, PushError
 from ci_tools.images import artifacts, referrers, referrers_tag
 from ci_tools.images.artifacts import Descriptor
@@ -90,7 +90,7 @@ class Attached:
         if not answer.ok or answer.headers.get("Link"):
             return None
         try:
-            return frozenset(json_safe.decode(answer.content, _Tags).tags or ())
+            return frozenset(typed.decode(answer.content, _Tags).tags or ())
         except msgspec.MsgspecError:
             return None
 

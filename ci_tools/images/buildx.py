@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ci_tools import json_safe, process
+from ci_tools import process, typed
 from ci_tools.errors import BuildError, EngineError, ImageTestError
 from ci_tools.images.secrets import Offered
 from ci_tools.images.transient import transient
@@ -157,7 +157,7 @@ def build(request: Request, output: Sequence[str], watch: Watch) -> Metadata:
             raise _failed(request.name, "does not build", done, watch, BuildError)
         # The file, not a log line: a digest read by regex is wrong on some
         # drivers (kbld#451).
-        return json_safe.decode(metadata.read_bytes(), Metadata)
+        return typed.decode(metadata.read_bytes(), Metadata)
 
 
 def test(request: Request, stage: str, watch: Watch) -> None:

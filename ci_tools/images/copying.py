@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.errors import PushError, RegistryError
 from ci_tools.images import artifacts, blobs, manifests, upload
 from ci_tools.images.blobs import Blob
@@ -127,7 +127,7 @@ def found(place: Place) -> Held | None:
     try:
         if len(content) > manifests.LARGEST:
             raise ValueError("it is too large")
-        read = json_safe.decode(content, Manifest)
+        read = typed.decode(content, Manifest)
         for one in (*read.layers, *read.manifests, *filter(None, [read.config])):
             if not artifacts.is_digest(one.digest) or one.size < 0:
                 raise ValueError(f"the digest {one.digest[:80]} is of no kind we know")

@@ -11,7 +11,7 @@ import re
 
 import msgspec
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.errors import RegistryError
 from ci_tools.images import artifacts, bounded, upload
 from ci_tools.images.direct import Answer
@@ -85,7 +85,7 @@ def get(registry: Registry, repository: str, tag: str, kind: str) -> bytes | Non
     if found is None:
         return None
     try:
-        manifest = json_safe.decode(found, artifacts.Manifest)
+        manifest = typed.decode(found, artifacts.Manifest)
     except msgspec.MsgspecError:
         return None
     if manifest.artifact_type != kind or len(manifest.layers) != 1:

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 
 import msgspec
 
-from ci_tools import config, json_safe
+from ci_tools import config, typed
 from ci_tools.components.references import split
 from ci_tools.errors import CredentialsError, PushError, RegistryError
 from ci_tools.images import manifests, preflight, transport
@@ -107,7 +107,7 @@ class Registry:
         if manifest.config is not None:
             content = self._blob(repository, manifest.config.digest)
             try:
-                platform = json_safe.decode(content or b"{}", manifests.Platform)
+                platform = typed.decode(content or b"{}", manifests.Platform)
             except msgspec.MsgspecError:
                 platform = manifests.Platform()  # an artefact, and no image
             name = manifests.normalised(platform) or "unknown"
@@ -196,7 +196,7 @@ class Registry:
         if content is None:
             return None
         try:
-            created = json_safe.decode(content, manifests.Config).created
+            created = typed.decode(content, manifests.Config).created
         except msgspec.MsgspecError:
             return None  # any artefact may stand behind a tag; only an image has a date
         if created is not None and created.tzinfo is None:
@@ -232,7 +232,7 @@ class Registry:
                 "Check the registry and any proxy before it",
             )
         try:
-            return digest, json_safe.decode(response.content, Manifest)
+            return digest, typed.decode(response.content, Manifest)
         except msgspec.MsgspecError as error:
             raise RegistryError(
                 f"{self.host} answered for {repository}:{reference} with no manifest ({error})",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ci_tools import aws, json_safe
+from ci_tools import aws, typed
 from ci_tools.config import BuildSecret
 from ci_tools.errors import ConfigError, CredentialsError
 
@@ -161,7 +161,7 @@ def _field(name: str, source: str, text: str, key: str | None) -> str:
     if key is None:
         return text
     try:
-        fields = json_safe.decode(text, dict[str, Any])
+        fields = typed.decode(text, dict[str, Any])
     except msgspec.MsgspecError:
         raise ConfigError(
             f"ci.yaml: build secret '{name}' names the key '{key}' of {source}, "

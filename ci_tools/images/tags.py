@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.errors import RegistryError
 from ci_tools.images import bounded
 from ci_tools.images.registry import Registry
@@ -30,7 +30,7 @@ def listed(registry: Registry, repository: str) -> list[str]:
         if answer.status_code == 404:
             break
         try:
-            page = json_safe.decode(bounded.judged(registry, answer, path).content, _Page)
+            page = typed.decode(bounded.judged(registry, answer, path).content, _Page)
         except msgspec.MsgspecError as error:
             raise RegistryError(
                 f"{registry.host} answers for the tags of {repository} with no list",

@@ -28,7 +28,7 @@ import requests
 import requests.auth
 import tenacity
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.errors import CIError, CredentialsError, JenkinsError
 from ci_tools.jenkins import refusals
 from ci_tools.jenkins.credentials import Credentials
@@ -260,7 +260,7 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
 
     def _decoded(self, answer: requests.Response, path: str, kind: type[T]) -> T:
         try:
-            return json_safe.decode(answer.content, kind)
+            return typed.decode(answer.content, kind)
         except msgspec.MsgspecError as error:
             raise JenkinsError(
                 f"Jenkins at {self.url} answered {path} with what is not of its API's form "

@@ -12,6 +12,7 @@ from collections.abc import Set
 
 import msgspec
 
+from ci_tools import typed
 from ci_tools.errors import UploadConflictError
 from ci_tools.kubeflow.names import PIPELINE_NAME_LIMIT
 from ci_tools.printable import printable
@@ -99,7 +100,7 @@ def read(description: str | None) -> Mark | None:
     if not last.startswith(_BEGIN):
         return None
     try:
-        return msgspec.convert(json.loads(last.removeprefix(_BEGIN)), Mark)
+        return typed.convert(json.loads(last.removeprefix(_BEGIN)), Mark)
     except (ValueError, RecursionError):
         return None  # a person's own words, and so no pipeline of ours
 

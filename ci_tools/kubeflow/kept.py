@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from ci_tools import json_safe, storage
+from ci_tools import storage, typed
 from ci_tools.documents import Json
 from ci_tools.errors import WriteError
 from ci_tools.kubeflow import reads
@@ -109,7 +109,7 @@ class Kept:
         if path is None:
             return []
         try:
-            return json_safe.decode(path.read_bytes(), list[_Entry])
+            return typed.decode(path.read_bytes(), list[_Entry])
         except (OSError, msgspec.MsgspecError):
             return []
 

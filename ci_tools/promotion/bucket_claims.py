@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from ci_tools import json_safe, storage
+from ci_tools import storage, typed
 from ci_tools.errors import RegistryError
 from ci_tools.promotion.lease import TIMING, Claim, Timing
 
@@ -151,6 +151,6 @@ def _encoded(claim: Claim, *, beats: int, over: bool = False) -> bytes:
 
 def _decoded(content: bytes) -> Held | None:
     try:
-        return json_safe.decode(content, Held)
+        return typed.decode(content, Held)
     except msgspec.MsgspecError:
         return None

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ci_tools import json_safe, storage
+from ci_tools import storage, typed
 from ci_tools.images import moving
 from ci_tools.images.registry import Registry
 from ci_tools.promotion.lease import TIMING, Claim, Timing
@@ -145,6 +145,6 @@ class RegistryClaims:
 def _decoded(content: bytes | None, kind: type[T]) -> T | None:
     """What lies there; None where it is nothing of ours."""
     try:
-        return None if content is None else json_safe.decode(content, kind)
+        return None if content is None else typed.decode(content, kind)
     except msgspec.MsgspecError:
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from ci_tools import json_safe, storage
+from ci_tools import storage, typed
 from ci_tools.documents import SCHEMA, Journal
 from ci_tools.errors import CIError, MissingInputError
 from ci_tools.images import moving
@@ -88,7 +88,7 @@ class Journals:
 
 def _decoded(content: bytes, name: str) -> Journal:
     try:
-        found = json_safe.decode(content, Journal)
+        found = typed.decode(content, Journal)
     except msgspec.MsgspecError as error:
         raise MissingInputError(
             f"the journal {name} is damaged ({error})",

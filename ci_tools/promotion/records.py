@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ci_tools import json_safe, storage
+from ci_tools import storage, typed
 from ci_tools.documents import SCHEMA, Promotion
 from ci_tools.errors import RegistryError
 from ci_tools.images import moving
@@ -67,7 +67,7 @@ class Records:
     def _read(self, digest: str) -> Kept:
         content = moving.get(self.registry, self.repository, digest, TYPE)
         try:
-            found = json_safe.decode(content or b"", Promotion)
+            found = typed.decode(content or b"", Promotion)
         except msgspec.MsgspecError as error:
             why = "it is gone" if content is None else str(error)
             raise self._damaged(digest, why) from error

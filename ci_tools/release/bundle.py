@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from ci_tools import json_safe, storage
+from ci_tools import storage, typed
 from ci_tools.documents import SCHEMA, Release
 from ci_tools.errors import ReleaseNotFoundError, ReleaseSignatureError, WriteError
 from ci_tools.release import canonical
@@ -223,7 +223,7 @@ def _unreadable(name: str, why: str) -> ReleaseNotFoundError:
 
 def _read(bundle: Bundle) -> Release:
     try:
-        release = json_safe.decode(bundle.content, Release)
+        release = typed.decode(bundle.content, Release)
         name = _named(bundle.content)
     except (ValueError, RecursionError) as error:
         raise ReleaseSignatureError(f"{CONTENT} is damaged ({error})", _AGAIN) from error

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.documents import Release
 from ci_tools.errors import RegistryError, ReleaseNotFoundError, ReleaseSignatureError
 from ci_tools.images import artifacts, bounded, manifests, referrers, tags, upload
@@ -161,7 +161,7 @@ def _tag(registry: Registry, repository: str, what: str) -> str:
 def _layers(name: str, content: bytes) -> dict[str, artifacts.Descriptor]:
     """File name -> where its bytes are. Raises ReleaseSignatureError."""
     try:
-        read = json_safe.decode(content, artifacts.Manifest)
+        read = typed.decode(content, artifacts.Manifest)
     except msgspec.MsgspecError as error:
         raise _damaged(f"{name} is no manifest of a release ({error})") from error
     found = {one.annotations.get(TITLE, ""): one for one in read.layers}

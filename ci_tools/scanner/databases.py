@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ci_tools import json_safe, locks, process
+from ci_tools import locks, process, typed
 from ci_tools.errors import WriteError
 
 _FETCH_SECONDS = 900.0  # Java's is a gigabyte
@@ -120,7 +120,7 @@ class Databases:
             return Database(problem="no vulnerability database has been fetched")
         try:
             raw = (current / "db" / "metadata.json").read_bytes()
-            read = json_safe.decode(raw, _Metadata)
+            read = typed.decode(raw, _Metadata)
         except (OSError, msgspec.MsgspecError) as error:
             return Database(problem=f"the vulnerability database is damaged ({error})")
         return Database(
@@ -161,7 +161,7 @@ class Databases:
             return "none"
         try:
             raw = (current / "policy" / "metadata.json").read_bytes()
-            return json_safe.decode(raw, _Bundle).digest
+            return typed.decode(raw, _Bundle).digest
         except (OSError, msgspec.MsgspecError):
             return "unknown"
 
@@ -200,7 +200,7 @@ class Databases:
             return False
         try:
             raw = (current / kind.folder / "metadata.json").read_bytes()
-            known = json_safe.decode(raw, _Times)
+            known = typed.decode(raw, _Times)
         except (OSError, msgspec.MsgspecError):
             return True
         now = datetime.now(timezone.utc)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-import msgspec
-
-from ci_tools import config
+from ci_tools import config, typed
 from ci_tools.config_errors import did_you_mean
 from ci_tools.errors import ConfigError
 from ci_tools.scanner.policy import FILE, Policy
@@ -40,6 +38,6 @@ def load(repository: Path, scan: config.Scan, environments: Collection[str]) -> 
                 did_you_mean(environment, list(environments))
                 or f"Declare it under 'environments:' of {config.FILE}",
             )
-    return msgspec.convert(
+    return typed.convert(
         {field: getattr(policy, field) for field in Policy.__struct_fields__}, Policy
     )

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from ci_tools import config, json_safe, process, storage
+from ci_tools import config, process, storage, typed
 from ci_tools.documents import Remark
 from ci_tools.errors import ConfigError, DockerfileError, ToolError, WriteError
 
@@ -173,7 +173,7 @@ def _read(repository: Path, path: str) -> bytes:
 
 def _known(file: Path) -> dict[str, list[_Found]]:
     try:
-        return json_safe.decode(file.read_bytes(), _Kept).found
+        return typed.decode(file.read_bytes(), _Kept).found
     except (OSError, msgspec.MsgspecError):  # none yet, or damaged: asked anew
         return {}
 
@@ -264,7 +264,7 @@ def _run(program: str, settings: bytes, contents: Sequence[bytes]) -> list[_Told
     if not done.ok:
         raise _unusable(_first(done.output) or "no time left, or it was killed")
     try:
-        return json_safe.decode(raw, list[_Told])
+        return typed.decode(raw, list[_Told])
     except msgspec.MsgspecError as error:
         raise _unusable(f"its answer cannot be read: {error}") from error
 

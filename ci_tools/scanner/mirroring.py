@@ -15,7 +15,7 @@ from typing import IO, Literal, NamedTuple, cast
 
 import msgspec
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.components.references import DIGEST, split
 from ci_tools.errors import CIError, ConfigError, CredentialsError, RegistryError
 from ci_tools.images import blobs, copying
@@ -176,7 +176,7 @@ def _updated(content: Iterator[bytes]) -> datetime | None:
                 if Path(member.name).name == _METADATA and member.size <= _LARGEST:
                     file = tar.extractfile(member)
                     raw = file.read() if file else b"{}"
-                    return json_safe.decode(raw, _Metadata).updated
+                    return typed.decode(raw, _Metadata).updated
     except (tarfile.TarError, OSError, EOFError, msgspec.MsgspecError):
         return None
     return None

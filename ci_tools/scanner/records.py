@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 import msgspec
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.documents.base import SCHEMA, timestamp
 from ci_tools.documents.scan import ScanRecord
 from ci_tools.images import artifacts, referrers
@@ -123,7 +123,7 @@ def newest(registry: Registry, repository: str, subject: str) -> Kept | None:
 
 def _read(content: bytes) -> ScanRecord | None:
     try:
-        record = json_safe.decode(content, ScanRecord)
+        record = typed.decode(content, ScanRecord)
     except msgspec.MsgspecError:
         return None
     return record if record.schema == SCHEMA else None

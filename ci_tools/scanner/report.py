@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from ci_tools import json_safe
+from ci_tools import typed
 from ci_tools.documents import Finding, ScanRecord
 from ci_tools.documents.scan import Kind, Severity
 from ci_tools.errors import ToolError
@@ -111,7 +111,7 @@ class Report(_Pascal):
 def read(raw: bytes) -> Report:
     """Trivy's JSON as a report. Raises ToolError for anything else."""
     try:
-        return json_safe.decode(raw, Report)
+        return typed.decode(raw, Report)
     except msgspec.MsgspecError as error:
         raise ToolError(
             f"trivy's report cannot be read ({error})", "Scan again: run the stage again"
@@ -194,7 +194,7 @@ def _vulnerabilities(report: Report) -> list[Finding]:
                 continue
             why = ": ".join(part for part in (one.status, one.statement) if part)
             try:
-                held = json_safe.decode(one.finding, Vulnerability)
+                held = typed.decode(one.finding, Vulnerability)
             except msgspec.MsgspecError as error:
                 raise ToolError(
                     f"trivy's report cannot be read ({error})", "Scan again: run the stage again"

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ci_tools import json_safe, locks, process, storage
+from ci_tools import locks, process, storage, typed
 from ci_tools.documents.scan import Kind
 from ci_tools.errors import CIError, ToolError, WriteError
 from ci_tools.scanner.databases import Databases, Sources
@@ -81,7 +81,7 @@ class Trivy:
     def _known_version(self) -> str | None:
         try:
             raw = (self._home / "version.json").read_bytes()
-            known = json_safe.decode(raw, _Installed)
+            known = typed.decode(raw, _Installed)
         except (OSError, msgspec.MsgspecError):
             return None
         return known.version if known.identity == self._identity() else None
@@ -89,7 +89,7 @@ class Trivy:
     def _asked_version(self) -> str:
         done = process.run([self._program, "--version", "--format", "json"], timeout=60)
         try:
-            version = json_safe.decode(done.output, _Version).version
+            version = typed.decode(done.output, _Version).version
         except msgspec.MsgspecError:
             raise ToolError("trivy does not tell its version", _INSTALL) from None
         installed = _Installed(identity=self._identity(), version=version)
