@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from ci_tools.documents import Finding, Judged, ScanReport
 from ci_tools.report import versions
 from ci_tools.report.news import news
-from ci_tools.report.places import Found, Place, found
-from ci_tools.report.upgrades import Upgrade, bases, updates
+from ci_tools.report.places import Place, found
+from ci_tools.report.upgrades import bases, counting, upgrades
 from tests.fakes import scan_sample
 from tests.fakes.scan_reports import image, of, reports, vulnerability
 
@@ -43,14 +43,6 @@ from tests.fakes.scan_reports import image, of, reports, vulnerability
 def test_the_lowest_version_that_mends_all(fixes: list[str], kind: str, least: str) -> None:
     assert versions.least(fixes, kind) == least
     assert versions.least(fixes[::-1] * 2, kind) == least or ", " in least
-
-
-def counting(report: ScanReport) -> list[Found]:
-    return [one for one in found(report) if one.judged.standing == "counts"]
-
-
-def upgrades(report: ScanReport) -> list[Upgrade]:
-    return updates(counting(report))
 
 
 def standing(finding: Finding, how: Any = "waived", **more: str) -> Judged:
