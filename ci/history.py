@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from ci.console import table
 from ci.promotion.target import Target
 from ci.workspace import Workspace
 from ci_tools.documents import Promotion
@@ -51,7 +50,11 @@ def lines(found: History) -> list[str]:
     ]
     if len(rows) == 1:
         return [f"nothing was promoted to '{found.environment}'"]
-    told = table(rows)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    told = [
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     for row, one in enumerate(found.records, start=1):
         if one.reason:
             told[row] += f"\n    {one.reason}"

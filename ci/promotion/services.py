@@ -12,7 +12,6 @@ from ci_tools.serving import aws, comparison, revisions
 from ci_tools.serving.cluster import Cluster
 from ci_tools.serving.declaration import Servable
 from ci_tools.serving.ecs import PredictionServices
-from ci_tools.serving.live import Live
 from ci_tools.serving.rollout import short
 from ci_tools.serving.service_settings import service_arguments
 from ci_tools.serving.task_definition import render
@@ -87,13 +86,13 @@ class Services(Protocol):
 
 
 class _Now:
-    def __init__(self, live: Live, task_definition: str, sha256: str, desired: int) -> None:
+    def __init__(self, live: object, task_definition: str, sha256: str, desired: int) -> None:
         self._live = live
         self.task_definition, self.sha256, self.desired = task_definition, sha256, desired
 
     @property
     def serves(self) -> bool:
-        return self._live.serves
+        return bool(getattr(self._live, "serves", False))
 
 
 class EcsServices:

@@ -115,20 +115,6 @@ def test_the_name_is_the_origins(repository: Any, url: str) -> None:
     assert git.default_name(repository.root) == "name"
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://user:pass@word@h/org/name?a@b#c@d", "https://h/org/name?a@b#c@d"),
-        ("https://h/job/a@b/1/", "https://h/job/a@b/1/"),
-        ("ssh://git@h:22/x", "ssh://h:22/x"),
-        ("https://user:pass@[h/x", "https://[h/x"),
-        ("", ""),
-    ],
-)
-def test_an_address_is_shown_without_credentials(url: str, shown: str) -> None:
-    assert git.without_credentials(url) == shown
-
-
 def test_a_repository_that_git_refuses_is_told(repository: Any) -> None:
     repository.commit()
     repository.write(".git/config", "[core\n")
@@ -214,3 +200,17 @@ def test_without_the_branches_or_origin_nobody_can_tell(cloned: tuple[Any, Any])
     clone.git("remote", "set-url", "origin", str(clone.root / "nowhere"))
     with pytest.raises(ToolError, match="cannot ask origin"):
         git.branch_of(clone.root, commit, ["main"])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:pass@word@h/org/name?a@b#c@d", "https://h/org/name?a@b#c@d"),
+        ("https://h/job/a@b/1/", "https://h/job/a@b/1/"),
+        ("ssh://git@h:22/x", "ssh://h:22/x"),
+        ("https://user:pass@[h/x", "https://[h/x"),
+        ("", ""),
+    ],
+)
+def test_an_address_is_shown_without_credentials(url: str, shown: str) -> None:
+    assert git.without_credentials(url) == shown
