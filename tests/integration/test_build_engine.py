@@ -25,6 +25,7 @@ from typing import Any
 import docker
 import pytest
 
+from tests.integration import registries
 from tests.integration.images import KEY_ID, SECRET
 from tests.integration.repositories import (
     BASE,
@@ -270,24 +271,12 @@ def test_an_image_has_a_time_of_its_own(machine: Machine, tmp_path: Path) -> Non
 def test_no_image_is_built_for_a_registry_that_takes_none(
     machine: Machine, tmp_path: Path, spy: Spy
 ) -> None:
-    port = free_port()
-    (tmp_path / "config.yml").write_text(
-        f"version: 0.1\nhttp: {{addr: '127.0.0.1:{port}'}}\nstorage:\n"
-        f"  filesystem: {{rootdirectory: {tmp_path}/data}}\n"
-        "  maintenance: {readonly: {enabled: true}}\n"
-    )
-    server = subprocess.Popen(
-        ["docker-registry", "serve", str(tmp_path / "config.yml")], stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(port)
-        repository = behind(machine, tmp_path / "r", f"127.0.0.1:{port}")
+    readonly = {"maintenance": {"readonly": {"enabled": True}}}
+    with registries.registry(tmp_path / "registry", storage=readonly) as host:
+        repository = behind(machine, tmp_path / "r", host)
         repository.ci("plan", "--env", "dev").done()
         repository.ci("build", "--env", "dev", env=spied(repository, spy)).refused(24)
         assert spy.builds == []
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def test_killed_at_any_moment_the_next_run_gives_the_same_lock(
@@ -366,21 +355,6 @@ def test_a_cache_mount_is_kept_between_builds(machine: Machine, tmp_path: Path) 
     image = repository.images["one"]["config"]
     said = docker.from_env().containers.run(image, ["/bin/busybox", "cat", "/count"], remove=True)
     assert said.strip() == b"2"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # Shards and branches -------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 
 from ci_tools.errors import ConfigError, KubeflowError, UploadConflictError
 from ci_tools.kubeflow import Wanted, containers, ir
-from tests.integration import kubeflow_bench
+from tests.integration import kubeflow_bench, registries
 from tests.integration.kubeflow_bench import Bench, wanted
 
 pytestmark = pytest.mark.integration
@@ -35,7 +35,8 @@ def engine() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from kubeflow_bench.registry(tmp_path_factory.mktemp("registry"))
+    with registries.registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")

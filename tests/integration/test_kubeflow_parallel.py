@@ -17,7 +17,7 @@ import pytest
 from ci_tools.errors import KubeflowError
 from ci_tools.kubeflow import containers
 from ci_tools.kubeflow.progress import Task
-from tests.integration import kubeflow_bench
+from tests.integration import kubeflow_bench, registries
 from tests.integration.kubeflow_bench import Bench
 
 pytestmark = pytest.mark.integration
@@ -32,7 +32,7 @@ def engine() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def tiny(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    for host in kubeflow_bench.registry(tmp_path_factory.mktemp("registry")):
+    with registries.registry(tmp_path_factory.mktemp("registry")) as host:
         yield from kubeflow_bench.image(engine, f"{host}/kfp-ci-test/parallel", [])
 
 
@@ -254,7 +254,7 @@ def test_limits_reach_the_container_and_no_more_than_the_machine_has(
     def inspect(tasks: Sequence[Task]) -> None:
         while not found and tasks[0].state == "RUNNING":
             for container in engine.containers.list(
-                filters={"label": f"{containers.TASK_LABEL}=wait"}
+                filters={"label": f"{containers.TASK_LABEL}=wait"}, ignore_removed=True
             ):
                 if container.attrs["Config"]["Image"] == tiny:
                     found.append(container.attrs["HostConfig"])

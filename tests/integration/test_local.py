@@ -15,6 +15,7 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from ci_tools.local import (
     substitute,
     up,
 )
+from tests.integration import ports
 from tests.integration.repositories import forget_images
 
 pytestmark = pytest.mark.integration
@@ -46,10 +48,8 @@ UP = "import sys; from pathlib import Path; from ci_tools.local import up; up(Pa
 
 
 def new_home(directory: Path) -> Path:
-    """A home with ports of its own, so that a person's environment keeps its ports."""
     directory.mkdir()
-    parts = {part: state.Part(port=daemon.choose_port(0)) for part in ("registry", "aws")}
-    state.save(directory, state.State(parts=parts))
+    ports.of_an_environment(directory)
     return directory
 
 
@@ -315,7 +315,7 @@ def test_registry_in_a_container_where_the_program_is_missing(
     program = shutil.which("docker-registry")
     assert program is not None
     engine = docker.from_env()
-    tag = "kfp-ci-test-registry:2"
+    tag = f"kfp-ci-test-registry-{uuid.uuid4().hex[:8]}:2"
     # What the official image holds: the program as entry point.
     libraries = re.findall(
         r"(/\S+)", subprocess.run(["ldd", program], capture_output=True, text=True).stdout

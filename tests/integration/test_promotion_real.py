@@ -93,7 +93,8 @@ def test_production_runs_the_very_bytes_that_were_tested(promoted: Promoted) -> 
         assert inspected(name)["Digest"] == tested.partition("@")[2]
     served = promoted.record["images"]["servable"]
     running = docker.from_env().containers.list(
-        filters={"label": f"com.amazonaws.ecs.task-definition-family={SERVICE}"}
+        filters={"label": f"com.amazonaws.ecs.task-definition-family={SERVICE}"},
+        ignore_removed=True,
     )
     assert served in [one.attrs["Config"]["Image"] for one in running]
     version = promoted.record["pipelines"]["training"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("image")
     shutil.copy(BUSYBOX, folder / "sh")
     (folder / "Dockerfile").write_text("FROM scratch\nCOPY sh /bin/sh\n")
-    tag = "kfp-ci-test/shell:1"
+    tag = f"kfp-ci-test/shell:{uuid.uuid4().hex[:8]}"  # two checkouts may share an engine
     subprocess.run(
         ["docker", "buildx", "build", "--quiet", "--provenance=false", "--load", "-t", tag, folder],
         check=True, capture_output=True,

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tests.integration.repositories import BASE, BUSYBOX, run
 pytestmark = pytest.mark.integration
 
 FROM_FILE, FROM_ENV, FROM_AWS = "value-of-a-file", "value-of-a-variable", "value-of-aws"
-TAG = "kfp-ci-test-secrets:1"
+TAG = f"kfp-ci-test-secrets:{uuid.uuid4().hex[:8]}"
 
 
 class NotAws:
