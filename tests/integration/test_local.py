@@ -75,6 +75,14 @@ def pids(home: Path) -> dict[str, int | None]:
     return {line.part: line.pid for line in status(home)}
 
 
+def stand_still(pid: int) -> None:
+    """Stop a process, and wait until all of its threads have."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = [path / "stat" for path in Path(f"/proc/{pid}/task").iterdir()]
+    while any(one.read_text().rpartition(")")[2].split()[0] != "T" for one in threads):
+        time.sleep(0.01)
+
+
 def listeners() -> list[tuple[str, int]]:
     """(address, pid) of every TCP listener, as the kernel tells it to ss."""
     lines = subprocess.run(
@@ -188,11 +196,12 @@ def test_a_stranger_on_the_port_is_left_alone(home: Path) -> None:
     assert up(home) == endpoints  # the new port is kept, though the old one is free
 
 
-def test_a_hung_server_is_replaced(home: Path) -> None:
+def test_a_hung_server_is_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     up(home)
     hung = pids(home)["registry"]
     assert hung is not None
-    os.kill(hung, signal.SIGSTOP)
+    stand_still(hung)
+    monkeypatch.setattr(daemon, "_PROBE_SECONDS", 1.0)
     assert {line.part: line.state for line in status(home)}["registry"] == "not answering"
     endpoints = up(home)
     assert read(f"http://{endpoints.registry}/v2/") == "{}"

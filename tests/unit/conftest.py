@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -60,6 +61,15 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No garbage is collected meanwhile: hypothesis is told of each collection, in Python,
+    and what the handler of a signal raises just then is lost."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
