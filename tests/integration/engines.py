@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 _UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: engine\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
-_START_SECONDS = 60
+_START_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def other_engine(directory: Path) -> Iterator[OtherEngine]:
         yield engine
     finally:
         daemon.terminate()
-        daemon.wait(timeout=60)
+        daemon.wait(timeout=300)
         subprocess.run(["ip", "link", "delete", bridge], check=True)
 
 

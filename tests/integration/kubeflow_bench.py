@@ -98,7 +98,7 @@ class Bench:
         self,
         image: str,
         body: str,
-        timeout: float = 120,
+        timeout: float = 600,
         watch: Watch = nobody,
         **parameters: Any,
     ) -> Run:

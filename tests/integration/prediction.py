@@ -104,7 +104,7 @@ class Parts:
         The stand-in says a task is stopped while its container has its ten
         seconds to end.
         """
-        for _ in range(60):
+        for _ in range(600):
             found = [c.attrs["Config"]["Image"] for c in self.containers(family)]
             if sorted(found) == sorted(wanted):
                 break
@@ -155,5 +155,5 @@ def weights(directory: Path) -> Model:
 def ask(settings: PredictionService, service: str) -> dict:
     assert settings.url is not None
     url = settings.url.replace("{service}", service) + "/cgi-bin/predict"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)

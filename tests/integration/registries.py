@@ -41,7 +41,7 @@ def registry(home: Path, data: Path | None = None, **more: Any) -> Iterator[str]
             [program, "serve", str(home / "registry.yml")], stdout=log, stderr=log
         )
     try:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 300
         while daemon.get(port, "/") is None:
             assert child.poll() is None, (home / "log").read_text()
             assert time.monotonic() < until, "the registry does not answer"
@@ -49,7 +49,7 @@ def registry(home: Path, data: Path | None = None, **more: Any) -> Iterator[str]
         yield host
     finally:
         child.terminate()
-        child.wait(timeout=20)
+        child.wait(timeout=300)
 
 
 def private(home: Path) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class Repository:
         }
 
     def ci(
-        self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300
+        self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 900
     ) -> Answer:
         """Run `python -m ci ...` in the repository."""
         done = subprocess.run(

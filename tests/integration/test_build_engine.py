@@ -151,7 +151,7 @@ def test_two_jobs_that_build_one_key_end_with_one_image(machine: Machine, tmp_pa
                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for job in (one, two)
     ]  # fmt: skip
-    said = [job.communicate(timeout=120)[1] for job in jobs]
+    said = [job.communicate(timeout=600)[1] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], said
     for name, image in one.images.items():
         assert image["digest"] == two.images[name]["digest"]
@@ -494,12 +494,12 @@ def test_files_that_change_while_they_are_built_are_noticed(
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     log = repository.build / "logs/one.log"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (log.exists() and "sleep 4" in log.read_text()):  # the log is written as it comes
         assert time.monotonic() < deadline
         time.sleep(0.05)
     repository.write({"components/one/more.txt": "2"})
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=300)
     assert child.returncode == 20, err
     assert "'one' were changed while it was built" in err
     assert not in_registry(repository.tagged("one", keys(repository)["one"]))

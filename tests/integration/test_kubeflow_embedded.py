@@ -378,14 +378,14 @@ print(run.state, run.run_id)
 """
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     try:
-        for _ in range(300):
+        for _ in range(3000):
             if bench.log.exists() and "[slow] sleeping" in bench.log.read_text():
                 break
             time.sleep(0.1)
         else:
             pytest.fail("the run did not start: " + bench.log.read_text())
         child.terminate()
-        output, _ = child.communicate(timeout=60)
+        output, _ = child.communicate(timeout=300)
     finally:
         child.kill()
     state, run_id = output.split()

@@ -421,12 +421,12 @@ def in_the_middle(
     def act(what: str) -> None:
         if what == "registered":
             middle.set()
-            assert go_on.wait(60)
+            assert go_on.wait(600)
 
     promoting.fakes(world.folder, act)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(elsewhere, parts, world, folder, "b", 0.0)
-        assert middle.wait(60)
+        assert middle.wait(600)
         promoting.fakes(world.folder)
         try:
             yield first, go_on

@@ -162,7 +162,7 @@ def test_one_that_is_killed_while_the_service_changes_is_put_back(promoted: Prom
         cwd=project.prod.path, env=project.prod.environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as child:  # fmt: skip
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while project.service()["taskDefinition"] == before["taskDefinition"]:
             assert child.poll() is None, child.communicate()
             assert time.monotonic() < until

@@ -74,7 +74,7 @@ def asked(
             "docker", "buildx", "build", "--provenance=false", "--output=type=cacheonly", *options,
             root / "c",
         ],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
 
@@ -254,7 +254,7 @@ def test_the_frontend_is_the_one_of_the_key(tmp_path: Path, text: str) -> None:
         name="c", dockerfile=tmp_path / "c/Dockerfile", context=tmp_path / "c",
         args={"BUILDKIT_SYNTAX": wanted},
     )  # fmt: skip
-    watch = buildx.Watch(timeout=60, log=tmp_path / "log")
+    watch = buildx.Watch(timeout=600, log=tmp_path / "log")
     with pytest.raises(BuildError) as caught:
         buildx.build(request, ["--output=type=cacheonly"], watch)
     assert wanted in caught.value.what
