@@ -32,6 +32,7 @@ from tests.integration.repositories import (
     Machine,
     Repository,
     Spy,
+    command_path,
     component,
     git,
     image_names,
@@ -484,24 +485,21 @@ def test_files_that_change_while_they_are_built_are_noticed(
     machine: Machine, tmp_path: Path
 ) -> None:
     """Else an image of other files would be what this key means for ever."""
-    new = uuid.uuid4().hex  # else the step is in the cache, and there is no time to meddle
-    dockerfile = BASE + "COPY more.txt /\n" + run("busybox sleep 4")
-    slow = component("one", dockerfile, **{"more.txt": new})
-    repository = machine.repository(tmp_path / "r", slow)
+    files = component("one", BASE + "COPY more.txt /\n", **{"more.txt": uuid.uuid4().hex})
+    repository = machine.repository(tmp_path / "r", files)
     repository.ci("plan").done()
-    child = subprocess.Popen(
-        repository.command("build"), cwd=repository.path, env=repository.environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    log = repository.build / "logs/one.log"
-    deadline = time.monotonic() + 300
-    while not (log.exists() and "sleep 4" in log.read_text()):  # the log is written as it comes
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    repository.write({"components/one/more.txt": "2"})
-    _, err = child.communicate(timeout=300)
-    assert child.returncode == 20, err
-    assert "'one' were changed while it was built" in err
+    # A docker that changes a file when it has built, before anything else is done.
+    wrapper = tmp_path / "bin" / "docker"
+    wrapper.parent.mkdir()
+    real = shutil.which("docker", path=command_path())
+    wrapper.write_text(
+        f"#!/bin/sh\n'{real}' \"$@\"; code=$?\n"
+        f'[ "$1 $2" != "buildx build" ] || echo 2 >{repository.path}/components/one/more.txt\n'
+        "exit $code\n"
+    )
+    wrapper.chmod(0o755)
+    answer = repository.ci("build", env={"PATH": f"{wrapper.parent}:{command_path()}"})
+    answer.refused(20, "'one' were changed while it was built")
     assert not in_registry(repository.tagged("one", keys(repository)["one"]))
 
 

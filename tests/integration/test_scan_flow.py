@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import yaml
@@ -65,14 +65,17 @@ def meddling(folder: Path, script: str) -> dict[str, str]:
     return {"PATH": f"{folder}:{command_path()}"}
 
 
-def started(repository: Repository, *arguments: str, **env: str) -> subprocess.Popen[str]:
+def started(
+    repository: Repository, *arguments: str, said: IO[str] | int = subprocess.PIPE, **env: str
+) -> subprocess.Popen[str]:
+    """said: where its stderr goes."""
     return subprocess.Popen(
         repository.command(*arguments),
         cwd=repository.path,
         env=repository.environment(env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=said,
         text=True,
     )
 
@@ -221,15 +224,17 @@ esac""",
     )
     repository.ci("plan", env=env).done()
     arguments = ["--fail-fast"] if how == "--fail-fast" else []
-    child = started(repository, "build", "--jobs", "2", *arguments, **env)
+    told = tmp_path / "told"
+    with told.open("w") as said:
+        child = started(repository, "build", "--jobs", "2", *arguments, said=said, **env)
     try:
         if how == "Ctrl-C":
-            eventually((repository.build / "reports/bad/findings.json").is_file)
-            time.sleep(1.0)
+            eventually(lambda: "'bad' does not pass" in told.read_text())
             child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=300)
+        child.wait(timeout=300)
     finally:
         child.kill()
+    err = told.read_text()
     assert child.returncode == (130 if how == "Ctrl-C" else 22), err
     assert "Traceback" not in err
     assert standings(repository) == {"bad": {(CVE, "counts")}}
