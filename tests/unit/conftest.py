@@ -9,12 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.fakes.jenkins import FakeJenkins
 
-# No test asserts a time, nor does hypothesis: a busy machine is no defect of ours.
-settings.register_profile("untimed", deadline=None)
+# No test asserts a time, nor does hypothesis: a busy machine is no defect of ours. The same
+# examples each time, so that nobody's change is refused for what another one brought; new
+# ones are looked for with `--hypothesis-profile=explore`.
+settings.register_profile(
+    "untimed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "explore", settings.get_profile("untimed"), derandomize=False, max_examples=1000
+)
 settings.load_profile("untimed")
 
 
