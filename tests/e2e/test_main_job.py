@@ -26,7 +26,7 @@ from testcontainers.core.container import DockerContainer
 
 from ci_tools import local
 from ci_tools.local import Endpoints
-from tests.integration import ports
+from tests.fakes import ports
 from tests.integration.repositories import (
     ROOT,
     Answer,

@@ -112,7 +112,7 @@ def made(repository: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(process, "_stopping", False)
     monkeypatch.setattr(train, "_LAST_WORDS_SECONDS", 60.0)  # a busy machine needs more
     monkeypatch.setitem(server.KubeflowServer.__init__.__kwdefaults__, "poll", (0.01, 0.05))
-    monkeypatch.setitem(server.KubeflowServer.__init__.__kwdefaults__, "patience", 5.0)
+    monkeypatch.setitem(server.KubeflowServer.__init__.__kwdefaults__, "patience", 30.0)
     registry = fake_registry.FakeRegistry()
     with (
         fake_kubeflow.serve(fake_kubeflow.FakeKubeflow()) as kubeflow,

@@ -25,7 +25,7 @@ from ci_tools.config import PredictionService
 from ci_tools.documents import Model
 from ci_tools.local import stand_in
 from ci_tools.serving.declaration import HealthCheck, Servable, SmokeTest
-from tests.integration import ports
+from tests.fakes import ports
 
 PORT = 8080
 SERVE = ["/bin/busybox", "httpd", "-f", "-p", str(PORT), "-h", "/www"]

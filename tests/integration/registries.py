@@ -16,7 +16,7 @@ import yaml
 
 from ci_tools.local import daemon
 from ci_tools.local.registry import configuration
-from tests.integration import ports
+from tests.fakes import ports
 
 USER, PASSWORD = "somebody", "correct horse"
 # bcrypt of PASSWORD, at the lowest cost

@@ -23,7 +23,7 @@ import yaml
 
 from ci_tools import local
 from ci_tools.local import Endpoints
-from tests.integration import ports
+from tests.fakes import ports
 
 ROOT = Path(__file__).resolve().parents[2]
 BUSYBOX = Path(shutil.which("busybox") or "/bin/busybox")

@@ -39,7 +39,7 @@ from ci_tools.local import (
     substitute,
     up,
 )
-from tests.integration import ports
+from tests.fakes import ports
 from tests.integration.repositories import forget_images
 
 pytestmark = pytest.mark.integration

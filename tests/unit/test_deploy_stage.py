@@ -68,7 +68,7 @@ class Services:
     def deploy(self, servable: Servable, image: str, model: Any, **given: Any) -> d.Revision:
         name = servable.service
         self.given[name] = given
-        self.at_once.wait(60)
+        self.at_once.wait(300)
         fate = self.fates.get(name)
         if isinstance(fate, BaseException):
             raise fate

@@ -1,4 +1,4 @@
-"""Ports for servers that a test starts later, on loopback."""
+"""Ports on loopback for servers that a test starts later."""
 
 from __future__ import annotations
 
