@@ -51,7 +51,7 @@ meet = step("Meet", 'cd /kfp-workspace; touch "$0"; n=0; until [ -e "$1" ]; do '
             "{name: me, type: String}, {name: other, type: String}, {name: tries, type: Integer}",
             "", ", {inputValue: me}, {inputValue: other}, {inputValue: tries}")
 @dsl.pipeline(name="it")
-def it(tries: int = 300):
+def it(tries: int = 3000):
     meet(me="a", other="b", tries=tries)
     meet(me="b", other="a", tries=tries)
 """
@@ -128,7 +128,7 @@ def it():
 LOOP = """
 inside = step("Inside", 'mkdir -p /kfp-workspace/in; cd /kfp-workspace; touch "in/$0"; '
               'ls in | wc -l >> counts; n=0; '
-              'while [ "$1" != 1 ] && [ ! -e met ] && [ $n -lt 300 ]; do n=$((n+1)); sleep 0.1; '
+              'while [ "$1" != 1 ] && [ ! -e met ] && [ $n -lt 3000 ]; do n=$((n+1)); sleep 0.1; '
               '[ $(ls in | wc -l) -lt "$1" ] || touch met; done; '
               '[ "$1" = 1 ] || [ -e met ] || exit 4; ls in | wc -l >> counts; rm "in/$0"',
               "{name: n, type: Integer}, {name: limit, type: Integer}", "",
@@ -239,7 +239,7 @@ def it(limit: str = "24Mi"):
 
 LIMITED = """
 wait = step("Wait", 'n=0; until [ -e /kfp-workspace/go ]; do n=$((n+1)); '
-            '[ $n -lt 600 ] || exit 4; sleep 0.1; done')
+            '[ $n -lt 6000 ] || exit 4; sleep 0.1; done')
 @dsl.pipeline(name="it")
 def it():
     wait().set_cpu_limit("250m").set_memory_limit("100G").set_memory_request("50Mi")
