@@ -6,6 +6,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := .venv/bin/python -m pytest
 TWO := -n 2 --dist loadfile
+ALL := -n auto --dist loadgroup
 
 .PHONY: help bootstrap bootstrap-tests run agent test test-unit test-integration test-e2e lint clean down
 
@@ -34,12 +35,12 @@ lint: | .venv/bin/python ## ruff and mypy
 
 # Two files of integration tests at once: they wait more than they compute.
 test: bootstrap-tests lint ## lint, and every test: unit, integration, e2e
-	$(PYTEST) -n auto tests/unit
+	$(PYTEST) $(ALL) tests/unit
 	$(PYTEST) $(TWO) tests/integration
 	$(PYTEST) tests/e2e
 
 test-unit: | .venv/bin/python ## minutes; no engine, no network
-	$(PYTEST) -n auto tests/unit
+	$(PYTEST) $(ALL) tests/unit
 
 test-integration: bootstrap-tests ## real engine, registry, scanner
 	$(PYTEST) $(TWO) tests/integration

@@ -189,8 +189,9 @@ def _wait(part: Part, server: _Server, owner: str) -> Literal["ours", "foreign"]
     deadline = time.monotonic() + server.ready_seconds
     found = None
     while time.monotonic() < deadline:
+        alive = _alive(part)  # asked first: who took the port from a dead one answers by now
         found = server.whose(part.port, owner)
-        if found == "ours" or not _alive(part):
+        if found == "ours" or not alive:
             break
         time.sleep(0.05)
     return found

@@ -15,7 +15,7 @@ from ci_tools.local import daemon
 from ci_tools.local.state import Part, name
 
 PREFERRED_PORT = 5100
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 IMAGE_VARIABLE = "KFP_CI_REGISTRY_IMAGE"  # a company's mirror of the image below
 _IMAGE = "registry:2"
 _PROGRAMS = ("docker-registry", "registry")  # Debian's name, upstream's name

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ci_tools import process
 from ci_tools.errors import CIError
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0  # of a busy machine; one that died is not waited for
 _LOOK_SECONDS = 0.02
 
 

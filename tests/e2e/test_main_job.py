@@ -25,7 +25,8 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from ci_tools import local
-from ci_tools.local import Endpoints, daemon, state
+from ci_tools.local import Endpoints
+from tests.fakes import ports
 from tests.integration.repositories import (
     ROOT,
     Answer,
@@ -120,10 +121,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
     """`run --train --deploy` on a clone, on a machine where nothing runs yet."""
     path, home = tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("home")
     clone(path)
-    # Ports of its own: a person's environment keeps the usual ones.
-    ports = {part: daemon.choose_port(0) for part in ("registry", "aws")}
-    state.save(home, state.State(parts={p: state.Part(port=n) for p, n in ports.items()}))
-    registry, aws = f"127.0.0.1:{ports['registry']}", f"http://127.0.0.1:{ports['aws']}"
+    own = ports.of_an_environment(home)
+    registry, aws = f"127.0.0.1:{own['registry']}", f"http://127.0.0.1:{own['aws']}"
     # The clone's own code runs, not that of the tree it was cloned from.
     machine = Machine(Endpoints(registry, aws, home), {"PYTHONPATH": str(path)})
     repository = Repository(path, machine, {})
@@ -214,7 +213,8 @@ def test_the_service_predicts(job: Job) -> None:
 def test_the_service_runs_the_image_of_the_lock(job: Job) -> None:
     assert job.service["image"] == job.references["servable"]
     running = docker.from_env().containers.list(
-        filters={"label": "com.amazonaws.ecs.task-definition-family=prediction"}
+        filters={"label": "com.amazonaws.ecs.task-definition-family=prediction"},
+        ignore_removed=True,
     )
     ours = [c for c in running if c.attrs["Config"]["Image"] == job.references["servable"]]
     assert len(ours) == 1

@@ -110,8 +110,9 @@ def made(repository: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name in ("CHANGE_ID", "BRANCH_NAME", "GIT_BRANCH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(process, "_stopping", False)
+    monkeypatch.setattr(train, "_LAST_WORDS_SECONDS", 60.0)  # a busy machine needs more
     monkeypatch.setitem(server.KubeflowServer.__init__.__kwdefaults__, "poll", (0.01, 0.05))
-    monkeypatch.setitem(server.KubeflowServer.__init__.__kwdefaults__, "patience", 5.0)
+    monkeypatch.setitem(server.KubeflowServer.__init__.__kwdefaults__, "patience", 30.0)
     registry = fake_registry.FakeRegistry()
     with (
         fake_kubeflow.serve(fake_kubeflow.FakeKubeflow()) as kubeflow,
@@ -126,7 +127,7 @@ def made(repository: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
+    for _ in range(30_000):
         if condition():
             return
         time.sleep(0.01)

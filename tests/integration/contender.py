@@ -20,7 +20,7 @@ from ci_tools.promotion.bucket_claims import BucketClaims
 from ci_tools.promotion.lease import Lease, Timing
 from ci_tools.promotion.s3_slot import S3Slot
 
-TIMING = Timing(ttl=5.0, beat=0.5, settle=0.0, look=0.2)
+TIMING = Timing(ttl=10.0, beat=0.5, settle=0.0, look=0.2)
 
 
 def answers(uri: str, directory: Path, name: str) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 _UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: engine\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
-_START_SECONDS = 60
+_START_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ def other_engine(directory: Path) -> Iterator[OtherEngine]:
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a second engine needs root and dockerd")
     # A bridge of its own: an engine without one removes the other engine's.
-    bridge = f"kfpci{uuid.uuid4().hex[:6]}"
+    chance = uuid.uuid4()  # another one may be there at the same time
+    bridge, network = f"kfpci{chance.hex[:6]}", 192 + chance.int % 62
     subprocess.run(["ip", "link", "add", "name", bridge, "type", "bridge"], check=True)
-    subprocess.run(["ip", "addr", "add", "172.31.253.1/24", "dev", bridge], check=True)
+    subprocess.run(["ip", "addr", "add", f"172.31.{network}.1/24", "dev", bridge], check=True)
     subprocess.run(["ip", "link", "set", bridge, "up"], check=True)
     engine = OtherEngine(directory / "docker.sock")
     settings = {
@@ -91,7 +92,7 @@ def other_engine(directory: Path) -> Iterator[OtherEngine]:
         yield engine
     finally:
         daemon.terminate()
-        daemon.wait(timeout=60)
+        daemon.wait(timeout=300)
         subprocess.run(["ip", "link", "delete", bridge], check=True)
 
 

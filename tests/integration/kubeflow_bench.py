@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
-import socket
 import subprocess
 import sys
 import tarfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,37 +20,6 @@ from ci_tools.kubeflow.progress import Watch, nobody
 from tests.integration.repositories import image_names
 
 _APPLETS = "sh cat echo sleep id env mkdir dirname printf false sed touch ls wc rm dd sort".split()
-
-
-def registry(directory: Path) -> Iterator[str]:
-    """A registry of its own; yields its host."""
-    program = shutil.which("docker-registry")
-    if program is None:
-        pytest.skip("the program 'docker-registry' is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
-    settings = directory / "config.yml"
-    settings.write_text(
-        "version: 0.1\nlog: {level: error}\n"
-        f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
-        f"http: {{addr: '{host}'}}\n"
-    )
-    with (directory / "log").open("wb") as log:
-        server = subprocess.Popen([program, "serve", str(settings)], stdout=log, stderr=log)
-    try:
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"http://{host}/v2/", timeout=1).close()
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        else:
-            pytest.fail((directory / "log").read_text())
-        yield host
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 def image(engine: Any, repository: str, changes: list[str]) -> Iterator[str]:
@@ -134,7 +98,7 @@ class Bench:
         self,
         image: str,
         body: str,
-        timeout: float = 120,
+        timeout: float = 600,
         watch: Watch = nobody,
         **parameters: Any,
     ) -> Run:
@@ -155,7 +119,9 @@ class Bench:
 
     def left_behind(self, run_id: str) -> list[Any]:
         return list(
-            self.engine.containers.list(all=True, filters={"label": f"{containers.LABEL}={run_id}"})
+            self.engine.containers.list(
+                all=True, filters={"label": f"{containers.LABEL}={run_id}"}, ignore_removed=True
+            )
         )
 
     def workspace(self) -> Path:

@@ -23,7 +23,9 @@ import docker
 from ci_tools import local
 from ci_tools.config import PredictionService
 from ci_tools.documents import Model
+from ci_tools.local import stand_in
 from ci_tools.serving.declaration import HealthCheck, Servable, SmokeTest
+from tests.fakes import ports
 
 PORT = 8080
 SERVE = ["/bin/busybox", "httpd", "-f", "-p", str(PORT), "-h", "/www"]
@@ -34,6 +36,7 @@ class Parts:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        ports.of_an_environment(home)
         self.endpoints = local.up(home)
         self.engine = docker.from_env()
         self.ecs = boto3.client(
@@ -88,8 +91,12 @@ class Parts:
         return tags.get("kfp-ci:verified")
 
     def containers(self, family: str) -> list:
-        label = f"com.amazonaws.ecs.task-definition-family={family}"
-        return self.engine.containers.list(filters={"label": label}, ignore_removed=True)
+        port = int(self.endpoints.aws.rpartition(":")[2])  # other environments have their own
+        labels = [
+            f"com.amazonaws.ecs.task-definition-family={family}",
+            stand_in.label(self.home, port),
+        ]
+        return self.engine.containers.list(filters={"label": labels}, ignore_removed=True)
 
     def images(self, family: str, wanted: list[str]) -> list[str]:
         """What the service's containers run, once it is `wanted` or never.
@@ -97,7 +104,7 @@ class Parts:
         The stand-in says a task is stopped while its container has its ten
         seconds to end.
         """
-        for _ in range(60):
+        for _ in range(600):
             found = [c.attrs["Config"]["Image"] for c in self.containers(family)]
             if sorted(found) == sorted(wanted):
                 break
@@ -148,5 +155,5 @@ def weights(directory: Path) -> Model:
 def ask(settings: PredictionService, service: str) -> dict:
     assert settings.url is not None
     url = settings.url.replace("{service}", service) + "/cgi-bin/predict"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)

@@ -16,6 +16,7 @@ import yaml
 
 from ci_tools.local import daemon
 from ci_tools.local.registry import configuration
+from tests.fakes import ports
 
 USER, PASSWORD = "somebody", "correct horse"
 # bcrypt of PASSWORD, at the lowest cost
@@ -27,7 +28,7 @@ def registry(home: Path, data: Path | None = None, **more: Any) -> Iterator[str]
     """The host of a registry. data: images of another one to serve; more: sections
     of its configuration."""
     home.mkdir(parents=True, exist_ok=True)
-    port = daemon.choose_port(0)
+    port = ports.reserved()
     host = f"{daemon.LOOPBACK}:{port}"
     settings = configuration(address=host, data=str(data or home / "data"), owner="test")
     for section, value in more.items():
@@ -40,7 +41,7 @@ def registry(home: Path, data: Path | None = None, **more: Any) -> Iterator[str]
             [program, "serve", str(home / "registry.yml")], stdout=log, stderr=log
         )
     try:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 300
         while daemon.get(port, "/") is None:
             assert child.poll() is None, (home / "log").read_text()
             assert time.monotonic() < until, "the registry does not answer"
@@ -48,7 +49,7 @@ def registry(home: Path, data: Path | None = None, **more: Any) -> Iterator[str]
         yield host
     finally:
         child.terminate()
-        child.wait(timeout=20)
+        child.wait(timeout=300)
 
 
 def private(home: Path) -> dict[str, Any]:

@@ -22,7 +22,8 @@ import docker
 import yaml
 
 from ci_tools import local
-from ci_tools.local import Endpoints, daemon, state
+from ci_tools.local import Endpoints
+from tests.fakes import ports
 
 ROOT = Path(__file__).resolve().parents[2]
 BUSYBOX = Path(shutil.which("busybox") or "/bin/busybox")
@@ -174,7 +175,7 @@ class Repository:
         }
 
     def ci(
-        self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300
+        self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 900
     ) -> Answer:
         """Run `python -m ci ...` in the repository."""
         done = subprocess.run(
@@ -265,13 +266,12 @@ def in_registry(reference: str) -> bool:
 def machine(home: Path) -> Iterator[Machine]:
     """An embedded environment on ports of its own; at the end nothing of it is left."""
     home.mkdir()
-    parts = {part: state.Part(port=daemon.choose_port(0)) for part in ("registry", "aws")}
-    state.save(home, state.State(parts=parts))
+    registry = ports.of_an_environment(home)["registry"]
     try:
         yield Machine(local.up(home))
     finally:
         local.down(home, wipe=True)
-        forget_images(f"127.0.0.1:{parts['registry'].port}")
+        forget_images(f"127.0.0.1:{registry}")
 
 
 def image_names(start: str) -> list[str]:

@@ -389,7 +389,7 @@ def test_a_next_revision_that_answers_500_is_taken_back(machine: Machine, tmp_pa
 
 
 def version(url: str) -> int:
-    with urllib.request.urlopen(f"{url}/cgi-bin/predict", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/cgi-bin/predict", timeout=60) as answer:
         return int(json.load(answer)["version"])
 
 
@@ -409,12 +409,12 @@ def test_an_interrupted_build(machine: Machine, tmp_path: Path, number: int) -> 
     eventually(lambda: any(f"sleep {seconds}" in line for line in commands().values()))
     eventually(lambda: in_registry(repository.tagged("good", planned(repository)["good"])))
     child.send_signal(number)
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=300)
 
     assert child.returncode == 130
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("ERROR: interrupted")
-    assert having(mark) == {}
+    eventually(lambda: having(mark) == {})  # what was killed takes a moment to go
     eventually(lambda: not any(f"sleep {seconds}" in line for line in commands().values()))
     assert hidden(repository) == []
     assert set(repository.images) <= {"good"}
@@ -445,12 +445,12 @@ def test_an_interrupted_scan(machine: Machine, tmp_path: Path, number: int) -> N
     eventually((tmp_path / "scanning").exists)
     assert len(having(mark)) >= 3  # this tool, trivy, its child
     child.send_signal(number)
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=300)
 
     assert child.returncode == 130
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("ERROR: interrupted")
-    assert having(mark) == {}
+    eventually(lambda: having(mark) == {})  # what was killed takes a moment to go
     assert hidden(repository) == []
     assert not in_registry(repository.tagged("one", planned(repository)["one"]))
     repository.built().done()
@@ -491,7 +491,7 @@ def hidden(repository: Repository) -> list[Path]:
     return [path for path in files if path.name.startswith(".") and path.name != ".gitignore"]
 
 
-def eventually(holds: Any, seconds: float = 60) -> None:
+def eventually(holds: Any, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

@@ -34,7 +34,7 @@ def received(root: Path, dockerfile: Path | None = None) -> dict[str, tarfile.Ta
                 f"--output=type=tar,dest={exported}",
                 f"--file={dockerfile or root / 'Dockerfile'}", root,
             ],
-            check=True, capture_output=True, timeout=60,
+            check=True, capture_output=True, timeout=600,
         )  # fmt: skip
         with tarfile.open(exported) as tar:
             return {member.name: member for member in tar if not member.isdir()}

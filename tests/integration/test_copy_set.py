@@ -487,7 +487,7 @@ def run(
             [sys.executable, "-c", PROGRAM, told], env={**os.environ, "PYTHONPATH": str(ROOT)}
         )
     )
-    return child[0].wait(timeout=60), bool(reached)
+    return child[0].wait(timeout=600), bool(reached)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

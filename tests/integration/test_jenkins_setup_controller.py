@@ -87,7 +87,7 @@ def controller(tmp_path: Path) -> Iterator[Controller]:
     requests.post(
         f"{os.environ['JENKINS_URL'].rstrip('/')}/job/{made.folder}/doDelete",
         auth=(os.environ["JENKINS_USER"], os.environ["JENKINS_TOKEN"]),
-        timeout=60,
+        timeout=300,
     )
 
 

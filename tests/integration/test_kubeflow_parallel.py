@@ -17,7 +17,7 @@ import pytest
 from ci_tools.errors import KubeflowError
 from ci_tools.kubeflow import containers
 from ci_tools.kubeflow.progress import Task
-from tests.integration import kubeflow_bench
+from tests.integration import kubeflow_bench, registries
 from tests.integration.kubeflow_bench import Bench
 
 pytestmark = pytest.mark.integration
@@ -32,7 +32,7 @@ def engine() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def tiny(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    for host in kubeflow_bench.registry(tmp_path_factory.mktemp("registry")):
+    with registries.registry(tmp_path_factory.mktemp("registry")) as host:
         yield from kubeflow_bench.image(engine, f"{host}/kfp-ci-test/parallel", [])
 
 
@@ -51,7 +51,7 @@ meet = step("Meet", 'cd /kfp-workspace; touch "$0"; n=0; until [ -e "$1" ]; do '
             "{name: me, type: String}, {name: other, type: String}, {name: tries, type: Integer}",
             "", ", {inputValue: me}, {inputValue: other}, {inputValue: tries}")
 @dsl.pipeline(name="it")
-def it(tries: int = 300):
+def it(tries: int = 3000):
     meet(me="a", other="b", tries=tries)
     meet(me="b", other="a", tries=tries)
 """
@@ -128,7 +128,7 @@ def it():
 LOOP = """
 inside = step("Inside", 'mkdir -p /kfp-workspace/in; cd /kfp-workspace; touch "in/$0"; '
               'ls in | wc -l >> counts; n=0; '
-              'while [ "$1" != 1 ] && [ ! -e met ] && [ $n -lt 300 ]; do n=$((n+1)); sleep 0.1; '
+              'while [ "$1" != 1 ] && [ ! -e met ] && [ $n -lt 3000 ]; do n=$((n+1)); sleep 0.1; '
               '[ $(ls in | wc -l) -lt "$1" ] || touch met; done; '
               '[ "$1" = 1 ] || [ -e met ] || exit 4; ls in | wc -l >> counts; rm "in/$0"',
               "{name: n, type: Integer}, {name: limit, type: Integer}", "",
@@ -239,7 +239,7 @@ def it(limit: str = "24Mi"):
 
 LIMITED = """
 wait = step("Wait", 'n=0; until [ -e /kfp-workspace/go ]; do n=$((n+1)); '
-            '[ $n -lt 600 ] || exit 4; sleep 0.1; done')
+            '[ $n -lt 6000 ] || exit 4; sleep 0.1; done')
 @dsl.pipeline(name="it")
 def it():
     wait().set_cpu_limit("250m").set_memory_limit("100G").set_memory_request("50Mi")
@@ -254,7 +254,7 @@ def test_limits_reach_the_container_and_no_more_than_the_machine_has(
     def inspect(tasks: Sequence[Task]) -> None:
         while not found and tasks[0].state == "RUNNING":
             for container in engine.containers.list(
-                filters={"label": f"{containers.TASK_LABEL}=wait"}
+                filters={"label": f"{containers.TASK_LABEL}=wait"}, ignore_removed=True
             ):
                 if container.attrs["Config"]["Image"] == tiny:
                     found.append(container.attrs["HostConfig"])

@@ -421,12 +421,12 @@ def in_the_middle(
     def act(what: str) -> None:
         if what == "registered":
             middle.set()
-            assert go_on.wait(60)
+            assert go_on.wait(600)
 
     promoting.fakes(world.folder, act)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(elsewhere, parts, world, folder, "b", 0.0)
-        assert middle.wait(60)
+        assert middle.wait(600)
         promoting.fakes(world.folder)
         try:
             yield first, go_on
@@ -445,7 +445,7 @@ def test_who_comes_while_another_is_at_it_is_turned_away_or_waits(
         turned_away = elsewhere(parts, world, tmp_path / "2", "c", 0.0)
         assert isinstance(turned_away, PromotionUnderWayError)
         assert turned_away.what == f"eve with {name(parts, 'b')[:20]} is promoting to 'prod'"
-        second = pool.submit(elsewhere, parts, world, tmp_path / "2", "c", 60.0)
+        second = pool.submit(elsewhere, parts, world, tmp_path / "2", "c", 600.0)
         go_on.set()
         assert first.result() == name(parts, "b")
         assert second.result() == name(parts, "c")

@@ -18,7 +18,6 @@ from ci import live, promote
 from ci.promotion import promoted
 from ci.workspace import Workspace
 from ci_tools import documents as d
-from ci_tools import local
 from ci_tools.errors import PromotionUndoneError
 from ci_tools.images.registry import Registry
 from ci_tools.promotion import lease
@@ -27,8 +26,8 @@ from ci_tools.release import signing, store
 from ci_tools.release.bundle import Bundle
 from tests.fakes.releases import Pen
 from tests.integration import promoting, registries
+from tests.integration.prediction import PORT, Parts, ask, json_answer, running
 from tests.integration.repositories import forget_images
-from tests.integration.test_serving_ecs import PORT, Parts, ask, json_answer
 
 pytestmark = pytest.mark.integration
 
@@ -43,14 +42,8 @@ DECLARED = {
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    home = tmp_path_factory.mktemp("home")
-    try:
-        running = Parts(home)
-        yield running
-        for tag in running.tags:
-            running.engine.images.remove(tag, force=True)
-    finally:
-        local.down(home, wipe=True)
+    with running(tmp_path_factory.mktemp("home")) as made:
+        yield made
 
 
 def released(parts: Parts, pen: Pen, commit: str, image: str) -> Bundle:
@@ -138,9 +131,9 @@ def test_a_release_serves_from_the_other_registry_and_one_that_dies_is_taken_bac
             assert parts.service(SERVICE)["taskDefinition"] == served.task_definition
             assert parts.verified(SERVICE) == served.task_definition
             assert ask(settings, SERVICE)["version"] == "1"
-            running = promoted.release(workspace())
-            assert running is not None
-            assert running.name == good.release.name
+            now = promoted.release(workspace())
+            assert now is not None
+            assert now.name == good.release.name
         finally:
             parts.ecs.update_service(cluster="local", service=SERVICE, desiredCount=0)
             parts.images(SERVICE, [])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("image")
     shutil.copy(BUSYBOX, folder / "sh")
     (folder / "Dockerfile").write_text("FROM scratch\nCOPY sh /bin/sh\n")
-    tag = "kfp-ci-test/shell:1"
+    tag = f"kfp-ci-test/shell:{uuid.uuid4().hex[:8]}"  # two checkouts may share an engine
     subprocess.run(
         ["docker", "buildx", "build", "--quiet", "--provenance=false", "--load", "-t", tag, folder],
         check=True, capture_output=True,
@@ -73,7 +74,7 @@ def asked(
             "docker", "buildx", "build", "--provenance=false", "--output=type=cacheonly", *options,
             root / "c",
         ],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
 
@@ -253,7 +254,7 @@ def test_the_frontend_is_the_one_of_the_key(tmp_path: Path, text: str) -> None:
         name="c", dockerfile=tmp_path / "c/Dockerfile", context=tmp_path / "c",
         args={"BUILDKIT_SYNTAX": wanted},
     )  # fmt: skip
-    watch = buildx.Watch(timeout=60, log=tmp_path / "log")
+    watch = buildx.Watch(timeout=600, log=tmp_path / "log")
     with pytest.raises(BuildError) as caught:
         buildx.build(request, ["--output=type=cacheonly"], watch)
     assert wanted in caught.value.what

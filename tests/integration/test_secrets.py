@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tests.integration.repositories import BASE, BUSYBOX, run
 pytestmark = pytest.mark.integration
 
 FROM_FILE, FROM_ENV, FROM_AWS = "value-of-a-file", "value-of-a-variable", "value-of-aws"
-TAG = "kfp-ci-test-secrets:1"
+TAG = f"kfp-ci-test-secrets:{uuid.uuid4().hex[:8]}"
 
 
 class NotAws:
@@ -59,7 +60,7 @@ def request(context: Path, dockerfile: str, secrets: Secrets) -> Request:
 
 def built(request: Request, log: Path) -> str:
     """The image's id."""
-    watch = buildx.Watch(timeout=120, log=log)
+    watch = buildx.Watch(timeout=600, log=log)
     return buildx.build(request, ["--load", f"--tag={TAG}"], watch).digest
 
 
@@ -121,7 +122,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     running = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
     try:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        until = time.monotonic() + 10
+        until = time.monotonic() + 300
         while not socket.exists():
             assert time.monotonic() < until, "no agent"
             time.sleep(0.02)
@@ -129,7 +130,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield key
     finally:
         running.terminate()
-        running.wait(timeout=10)
+        running.wait(timeout=300)
 
 
 @pytest.mark.parametrize("how", ["default", "key"])

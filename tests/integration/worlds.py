@@ -97,12 +97,12 @@ class Driver:
             self._under_way[id(ended)] = ended
             self._child.stdin.write(json.dumps(request) + "\n")
             self._child.stdin.flush()
-        return ended.result(timeout=120)
+        return ended.result(timeout=600)
 
     def close(self) -> None:
         assert self._child.stdin
         self._child.stdin.close()
-        self._child.wait(timeout=20)
+        self._child.wait(timeout=300)
 
 
 @dataclass

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.fakes.jenkins import FakeJenkins
 
-# No test asserts a time, nor does hypothesis: a busy machine is no defect of ours.
-settings.register_profile("untimed", deadline=None)
+# No test asserts a time, nor does hypothesis: a busy machine is no defect of ours. The same
+# examples each time, so that nobody's change is refused for what another one brought; new
+# ones are looked for with `--hypothesis-profile=explore`.
+settings.register_profile(
+    "untimed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "explore", settings.get_profile("untimed"), derandomize=False, max_examples=1000
+)
 settings.load_profile("untimed")
 
 
@@ -60,6 +68,15 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No garbage is collected meanwhile: hypothesis is told of each collection, in Python,
+    and what the handler of a signal raises just then is lost."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -287,7 +287,7 @@ def on_a_terminal(program: str = PROGRAM, **environment: str) -> str:
     except OSError:  # how Linux tells that the other end is closed
         pass
     os.close(ours)
-    assert child.wait(60) == 0, got.decode()
+    assert child.wait(300) == 0, got.decode()
     return got.decode()
 
 

@@ -427,7 +427,7 @@ def test_repositories_are_asked_side_by_side(own: Callable[[Answer], Ecr]) -> No
     together = threading.Barrier(16)  # broken, and an error, unless so many calls are under way
 
     def answer(request: AWSPreparedRequest) -> AWSResponse:
-        together.wait(timeout=30)
+        together.wait(timeout=300)
         tags = [one["imageTag"] for one in json.loads(request.body)["imageIds"]]
         return answered({"images": [held(tag) for tag in tags], "failures": []})
 

@@ -244,7 +244,7 @@ def interrupted(fake: FakeJenkins, *options: str) -> tuple[int, str]:
     assert child.stdout is not None
     assert child.stdout.readline() == "a fake line\n"
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
+    _, said = child.communicate(timeout=300)
     assert "Traceback" not in said
     return child.returncode, said
 
@@ -308,7 +308,7 @@ def test_on_a_terminal_it_asks(jenkins: FakeJenkins, answer: bytes, code: int) -
 
 def until(terminal: int, wanted: bytes) -> bytes:
     """What a terminal shows until it shows that."""
-    seen, end = b"", time.monotonic() + 60
+    seen, end = b"", time.monotonic() + 300
     while wanted not in seen:
         assert time.monotonic() < end, seen.decode()
         if select.select([terminal], [], [], 1)[0]:

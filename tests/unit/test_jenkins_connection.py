@@ -8,7 +8,6 @@ import ssl
 import threading
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import jenkins as python_jenkins
 import pytest
@@ -17,6 +16,7 @@ from ci_tools.errors import ConfigError, CredentialsError, JenkinsError
 from ci_tools.jenkins import address, builds, connection, queue, refusals
 from ci_tools.jenkins.connection import Connection
 from ci_tools.jenkins.credentials import Credentials
+from tests.fakes import ports
 from tests.fakes.certificates import Authority
 from tests.fakes.jenkins import FakeJenkins, Request, Response, document, page
 
@@ -251,15 +251,16 @@ def test_a_restart_is_waited_for_and_told_once(jenkins: FakeJenkins) -> None:
 
 def test_a_controller_whose_process_is_gone_for_a_while() -> None:
     fake = FakeJenkins()
-    with fake.running():
+    port = ports.reserved()
+    with fake.running(port=port):
         asked, told = connected(fake)
         asked.who()
     asked._session.close()  # the fake's threads would serve an open connection on and on
     over = threading.Event()
 
     def again() -> None:
-        with fake.running(port=urlsplit(fake.url).port or 0):
-            over.wait(60)
+        with fake.running(port=port):
+            over.wait(300)
 
     thread = threading.Thread(target=again)
     asked._told = lambda line: (told.append(line), thread.start() if len(told) == 1 else None)
@@ -273,7 +274,7 @@ def test_a_controller_whose_process_is_gone_for_a_while() -> None:
 
 
 def test_a_controller_that_stays_away(jenkins: FakeJenkins) -> None:
-    asked, told = connected(jenkins, patience=0.05)
+    asked, told = connected(jenkins, patience=3.0)
     asked.who()
     jenkins.restart(10_000)
     with pytest.raises(refusals.Away) as error:

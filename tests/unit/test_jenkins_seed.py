@@ -16,6 +16,9 @@ from ci_tools import yaml_safe
 from ci_tools.jenkins import bindings, job_xml, seed
 from ci_tools.jenkins.job_xml import Job
 
+# One start of Groovy, which takes seconds, and not one in each worker.
+pytestmark = pytest.mark.xdist_group("seed")
+
 RECORDER = Path(__file__).parents[1] / "groovy" / "job_dsl.groovy"
 GIT = Job(
     project="ml",

@@ -19,6 +19,9 @@ from tests.groovy import jenkinsfile, scenarios
 from tests.groovy.jenkinsfile import Run, Scenario
 from tests.groovy.scenarios import EVENTS, PLAN, failing, scenario
 
+# One start of Groovy, which takes seconds, and not one in each worker.
+pytestmark = pytest.mark.xdist_group("jenkinsfile")
+
 TEXT = jenkinsfile.JENKINSFILE.read_text()
 DOCUMENT = jenkinsfile.REPOSITORY / "docs" / "jenkins.md"
 

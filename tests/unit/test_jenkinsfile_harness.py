@@ -11,6 +11,9 @@ import pytest
 from tests.groovy import jenkinsfile
 from tests.groovy.jenkinsfile import Run
 
+# One start of Groovy, which takes seconds, and not one in each worker.
+pytestmark = pytest.mark.xdist_group("harness")
+
 ANY = [{"match": ""}]
 
 

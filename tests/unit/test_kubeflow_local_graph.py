@@ -124,7 +124,7 @@ def it():
 
 
 def test_branches_run_at_once(run: Callable[..., Ran]) -> None:
-    engine, together = Script(), threading.Barrier(2, timeout=30)
+    engine, together = Script(), threading.Barrier(2, timeout=300)
     engine.during = lambda _: together.wait() and None
     assert run(TWO, engine).outcome.state == "SUCCEEDED"
 
@@ -597,7 +597,7 @@ def test_only_what_ran_and_failed_is_tried_again(again: bool, attempts: int) -> 
 def test_a_loop_runs_as_many_iterations_at_once_as_it_says(
     run: Callable[..., Ran], limit: int
 ) -> None:
-    engine, lock, together = Script(), threading.Lock(), threading.Barrier(limit, timeout=30)
+    engine, lock, together = Script(), threading.Lock(), threading.Barrier(limit, timeout=300)
     running, most = 0, 0
 
     def during(_: str) -> None:

@@ -124,7 +124,7 @@ def launch(kubeflow: KubeflowServer, tmp_path: Path, name: str, **keywords: Any)
 
 def watched(fake: FakeKubeflow) -> None:
     """Returns when a client is waiting for its run."""
-    for _ in range(2000):
+    for _ in range(20_000):
         if any("GET /apis/v2beta1/runs/" in request for request in list(fake.requests)):
             return
         time.sleep(0.005)
@@ -281,7 +281,9 @@ def test_wrong_parameter_starts_nothing(fake: FakeKubeflow, tmp_path: Path, name
 
 
 @scripted
-def test_interrupt_terminates_the_run(fake: FakeKubeflow, tmp_path: Path, name: str) -> None:
+def test_interrupt_terminates_the_run(
+    fake: FakeKubeflow, tmp_path: Path, name: str, uncollected: None
+) -> None:
     fake.states = ["RUNNING"]
     main = threading.main_thread().ident
     assert main is not None

@@ -34,6 +34,7 @@ from ci_tools.local import (
     status,
     up,
 )
+from tests.fakes import ports
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 
@@ -129,9 +130,7 @@ class TestState:
 
 class TestPorts:
     def test_preferred_when_free(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = ports.reserved()
         assert daemon.choose_port(port) == port
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
@@ -145,7 +144,7 @@ class TestPorts:
 
 class TestProbe:
     def test_nobody(self) -> None:
-        port = daemon.choose_port(0)
+        port = ports.reserved()
         assert registry.whose(port, "me") is None
         assert stand_in.whose(port, "me") is None
 
@@ -336,7 +335,7 @@ class TestUp:
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
         home = tmp_path / "home"
-        port = daemon.choose_port(0)
+        port = ports.reserved()
         state.save(home, state.State(parts={"registry": state.Part(port=port)}))
         with pytest.raises(LocalEnvironmentError, match="the disk is full") as caught:
             up(home)

@@ -100,7 +100,7 @@ def test_the_smallest_rank_that_may_start_is_next() -> None:
 
 
 def test_as_many_at_once_as_there_are_jobs() -> None:
-    meeting = threading.Barrier(3, timeout=20)  # passes only when three are in it
+    meeting = threading.Barrier(3, timeout=300)  # passes only when three are in it
     tasks = {name(one): Task(run=lambda: meeting.wait() >= 0) for one in range(3)}
     schedule.run(tasks, jobs=3, blocked=lambda *_: pytest.fail("nothing fails"))
 

@@ -75,8 +75,8 @@ def put(client: Any, container: str, *messages: tuple[int, str]) -> None:
 
 def test_lines_of_cloudwatch(client: Any) -> None:
     client.create_log_group(logGroupName="/ecs/iris")
-    put(client, "iris", (3000, "old"), (50, "one \x1b[2J ERROR"), (30, "three"))
-    put(client, "proxy", (40, "two"))
+    put(client, "iris", (3000, "old"), (500, "one \x1b[2J ERROR"), (300, "three"))
+    put(client, "proxy", (400, "two"))
     since = datetime.now(timezone.utc) - timedelta(minutes=10)
 
     def messages(**changes: Any) -> list[tuple[str, str, str]]:

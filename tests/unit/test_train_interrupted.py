@@ -29,7 +29,7 @@ def world(repository: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("what", ["cancel", "leave"])
-def test_ctrl_c_lets_go_of_every_run(world: World, what: Any) -> None:
+def test_ctrl_c_lets_go_of_every_run(world: World, what: Any, uncollected: None) -> None:
     tests = {name: f"{{parameters: {{rows: {number}}}}}" for number, name in enumerate("abcde")}
     world.tests = {"training": declaring(**tests)}
     world.commit()
@@ -37,13 +37,14 @@ def test_ctrl_c_lets_go_of_every_run(world: World, what: Any) -> None:
     world.kubeflow.states = ["RUNNING"]
     main = threading.main_thread().ident
     assert main is not None
+    recorded = world.workspace().build / "train.json"
 
     def interrupt() -> None:
         def running() -> int:
             return sum("state" in run for run in list(world.kubeflow.runs.values()))
 
         try:
-            until(lambda: running() == 5)
+            until(lambda: running() == 5 and recorded.exists())  # `a` has ended
         finally:
             signal.pthread_kill(main, signal.SIGINT)
 
@@ -62,7 +63,7 @@ def test_ctrl_c_lets_go_of_every_run(world: World, what: Any) -> None:
 
 
 def test_an_embedded_run_that_was_stopped_is_no_time_out(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, uncollected: None
 ) -> None:
     """The child that runs it is ended, which looks like its time being over."""
     main = threading.main_thread().ident
@@ -102,7 +103,7 @@ def test_signals_to_the_command(
     try:
         until(lambda: any("state" in run for run in list(world.kubeflow.runs.values())))
         child.send_signal(number)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=300)
     finally:
         child.kill()
     assert child.returncode == 130, err
