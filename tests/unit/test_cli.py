@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 import click
 import pytest
 
+import ci.cli as command_line
 from ci import __version__
 from ci.cli import SECTIONS, cli, parsed
 from ci_tools import errors
@@ -42,11 +45,43 @@ def project(repository: Any) -> Any:
 
 def test_help_lists_every_command_by_section() -> None:
     shown = [name for names in SECTIONS.values() for name in names]
+    for module in pkgutil.iter_modules(command_line.__path__):
+        importlib.import_module(f"ci.cli.{module.name}")
     assert sorted(shown) == sorted(cli.commands)
     text = ci("--help").stdout
     for title, names in SECTIONS.items():
         assert f"{title}:" in text
         assert all(f"\n  {name} " in text for name in names)
+
+
+def test_a_command_is_whole_where_only_its_own_modules_are_imported() -> None:
+    """One that is missing takes subcommands with it, and nobody sees that in the help."""
+    script = (
+        "import sys, json, click\n"
+        "def asked(*names):\n"
+        "    for module in [it for it in sys.modules if it.startswith('ci.cli')]:\n"
+        "        del sys.modules[module]\n"
+        "    from ci.cli import cli\n"
+        "    found = [(it, cli.get_command(click.Context(cli), it)) for it in names]\n"
+        "    return {it: sorted(getattr(one, 'commands', {})) for it, one in found if one}\n"
+        "from ci.cli import SECTIONS\n"
+        "names = [it for section in SECTIONS.values() for it in section]\n"
+        "alone = {}\n"
+        "for it in names: alone |= asked(it)\n"
+        "print(json.dumps([asked('nothing of that name', *names), alone]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    together, alone = json.loads(done.stdout)
+    assert alone == together
+    assert set(alone) == {name for names in SECTIONS.values() for name in names}
+
+
+def test_a_command_of_a_similar_name_is_suggested() -> None:
+    done = ci("biuld")
+    assert done.returncode == errors.USAGE_EXIT_CODE
+    assert "Did you mean 'build'?" in done.stderr
 
 
 def test_version() -> None:
@@ -55,9 +90,11 @@ def test_version() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_has_a_dry_run_and_json(stage: str) -> None:
-    options = {o for p in cli.commands[stage].params for o in p.opts if isinstance(p, click.Option)}
+    command = cli.get_command(click.Context(cli), stage)
+    assert command
+    options = {o for p in command.params for o in p.opts if isinstance(p, click.Option)}
     assert {"--dry-run", "--json", "--repo", "--build-dir", "--env", "--quiet"} <= options
-    assert cli.commands[stage].help
+    assert command.help
 
 
 def test_plan_as_json(project: Any) -> None:
