@@ -174,6 +174,7 @@ def test_a_defect_of_ours_is_not_taken_for_an_outcome(
     workspace: Workspace, services: Services
 ) -> None:
     services.fates = {"iris": KeyError("iris"), "rose": "waits"}
+    services.at_once = threading.Barrier(3)  # one that has not begun is not abandoned
     with pytest.raises(KeyError):
         deploy.deploy(workspace)
     assert services.abandoned == ["rose"]
@@ -183,6 +184,7 @@ def test_an_interruption_reaches_every_deployment(
     workspace: Workspace, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services.fates = {"rose": "waits", "tulip": "waits"}
+    services.at_once = threading.Barrier(3)  # one that has not begun is not abandoned
 
     def interrupted(*_: Any) -> None:  # while the first result is kept
         raise KeyboardInterrupt
