@@ -229,7 +229,7 @@ def _uploaded(
     told = wanted.described(compiled.description, source, sha256, lock="", build="")
     name = apart(pipeline)
     upload = client.upload(
-        kubeflow.Wanted(
+        wanted.Wanted(
             name=name,
             ir_path=folder / compiled.path,
             sha256=sha256,

@@ -107,10 +107,10 @@ def _wanted(
     pipeline: CompiledPipeline,
     lock: str,
     marks: Mapping[str, str],
-) -> kubeflow.Wanted:
+) -> wanted.Wanted:
     mark, source = mark_of(workspace, name), workspace.source
     build = git.without_credentials(os.environ.get("BUILD_URL", ""))
-    return kubeflow.Wanted(
+    return wanted.Wanted(
         name=branches.name_of(mark),
         ir_path=workspace.build / pipeline.path,
         sha256=pipeline.sha256,

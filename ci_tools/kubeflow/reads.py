@@ -12,6 +12,7 @@ Source of the events: https://docs.python.org/3/library/audit_events.html
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -129,10 +130,14 @@ class Watch:
     def stop(self) -> list[Read]:
         """All that was read, with the values that it has now."""
         self._on = False
+        real = functools.cache(os.path.realpath)  # 1500 files of kfp are in few folders
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None)
-            if isinstance(file, str):  # its source may have been read as a .pyc
-                self._note_path("file", file)
+            if not isinstance(file, str):
+                continue
+            beside = f"{real(os.path.dirname(file))}/".startswith(self._ignored)
+            if not beside or os.path.islink(file):
+                self._note_path("file", file)  # its source may have been read as a .pyc
         world = World(self._places)
         found = []
         for what, name in self._seen:
