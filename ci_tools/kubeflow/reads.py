@@ -130,13 +130,14 @@ class Watch:
     def stop(self) -> list[Read]:
         """All that was read, with the values that it has now."""
         self._on = False
-        real = functools.cache(os.path.realpath)  # 1500 files of kfp are in few folders
+        # No Path in this loop: kfp's modules are 1500, in few folders.
+        real = functools.cache(os.path.realpath)
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None)
             if not isinstance(file, str):
                 continue
-            beside = f"{real(os.path.dirname(file))}/".startswith(self._ignored)
-            if not beside or os.path.islink(file):
+            folder = f"{real(os.path.dirname(file))}/"  # noqa: PTH120
+            if not folder.startswith(self._ignored) or os.path.islink(file):  # noqa: PTH114
                 self._note_path("file", file)  # its source may have been read as a .pyc
         world = World(self._places)
         found = []

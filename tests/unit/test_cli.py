@@ -18,11 +18,13 @@ import pytest
 import ci.cli as command_line
 from ci import __version__
 from ci.cli import SECTIONS, cli, parsed
-from ci_tools import errors
+from ci_tools import errors, storage
+from ci_tools.documents import Lock, LockedImage, Source, Verdict
 from ci_tools.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 STAGES = [*SECTIONS["Stages, in order"], "run"]
+DIGEST = f"sha256:{'d' * 64}"
 HEAVY = ["kfp", "boto3", "botocore", "docker", "requests", "rich", "oras", "jenkins", "keyring"]
 
 
@@ -155,19 +157,53 @@ def test_a_dry_run_computes_the_same_from_anywhere(project: Any, tmp_path: Path)
     assert one.stdout == other.stdout
 
 
-def test_start_up_imports_nothing_heavy(project: Any) -> None:
+def imported(*arguments: str) -> set[str]:
+    """The modules that a command has when it ends. It must end well."""
     script = (
         "import sys, runpy\n"
-        f"sys.argv = ['ci', 'plan', '--dry-run', '--repo', {str(project.root)!r}]\n"
+        f"sys.argv = ['ci', *{arguments!r}]\n"
         "try: runpy.run_module('ci', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
+        "print(*sys.modules, file=sys.stderr)\n"
     )
-    project.write("train/.dockerignore", "*.md\n")
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stderr.splitlines()[-1] == "[]"
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_start_up_imports_nothing_heavy(project: Any) -> None:
+    project.write("train/.dockerignore", "*.md\n")
+    assert not imported("plan", "--dry-run", "--repo", str(project.root)) & {*HEAVY}
+
+
+def test_a_command_imports_no_others(project: Any) -> None:
+    """Nor what builds, for the stages after it: they read what it left."""
+    modules = {f"ci.cli.{it.name}" for it in pkgutil.iter_modules(command_line.__path__)}
+    shared = {"ci.cli.group", "ci.cli.options"}
+    assert imported("--version") & modules == shared
+    lock = Lock(
+        project="ml",
+        environment="local",
+        source=Source(),
+        components={
+            "train": LockedImage(
+                repository="registry.example/ml/train",
+                digest=DIGEST,
+                config=DIGEST,
+                key="k",
+                size=1,
+                verdict=Verdict(status="pass", trivy="1", database=None, policy="p"),
+            )
+        },
+    )
+    storage.write(project.root / "build" / "images.lock.json", lock)
+    own = shared | {"ci.cli.stages", "ci.cli.show"}
+    builds = {"ci.build", "ci.plan", "ci.reports", "ci.session", "ci_tools.images.registry", "ssl"}
+    for command in (["pin"], ["compile"], ["compile", "--pin"]):
+        had = imported(*command, "--repo", str(project.root))
+        assert not had & {*HEAVY, *builds}, command
+        assert had & modules == own
 
 
 def write(path: str, text: str) -> Any:
