@@ -53,6 +53,7 @@ def main() -> None:
         sys.exit(1)
     if process.stopping():  # somebody on the way took the exception for himself
         _leave(str(_INTERRUPTED), _INTERRUPTED.exit_code)
+    gc.freeze()  # the process ends: to look through all that it made is for nothing
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -10,8 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ci import build as building
-from ci import models
+from ci import built, models
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.documents import Deployed, FailedService, Lock, Revision
@@ -57,7 +56,7 @@ def deploy(workspace: Workspace) -> Deployed:
     service. Raises MissingInputError where there is no lock, and ConfigError; what
     became of each service is in the result (`raise_failures`).
     """
-    lock = _lock(workspace)
+    lock = built.whole(workspace)
     told = revisions.tags(commit=lock.source.commit, build=os.environ.get("BUILD_URL"))
     stop = threading.Event()
     services = prediction_services(workspace, _stoppable(stop))
@@ -114,7 +113,7 @@ def diff(workspace: Workspace) -> Drift:
 
 def _asked(workspace: Workspace, ask: Callable[..., T]) -> dict[str, T]:
     """Service -> what a question about each servable, as this build has it, comes to."""
-    lock = _lock(workspace)
+    lock = built.whole(workspace)
     return {
         servable.service: ask(
             servable,
@@ -177,7 +176,7 @@ def raise_problems(checked: Checked) -> None:
 
 def dry_run(workspace: Workspace) -> list[str]:
     """What a deployment of each servable would ask for. Asks nobody."""
-    lock = storage.read_if_there(workspace.build / building.FILE, Lock, made_by="build")
+    lock = storage.read_if_there(workspace.build / built.FILE, Lock, made_by="build")
     images = _references(lock) if lock else {}
     told: list[str] = []
     for component, servable in workspace.servables.items():
@@ -211,16 +210,10 @@ def prediction_services(
     return PredictionServices(settings, digest=digest, sleep=sleep)
 
 
-def _lock(workspace: Workspace) -> Lock:
-    lock = workspace.read(building.FILE, Lock, made_by="build")
-    building.raise_failures(lock)
-    return lock
-
-
 def _image(lock: Lock, component: str) -> str:
     if component not in lock.components:
         raise MissingInputError(
-            f"{building.FILE} holds no image of {component}", "Run 'python -m ci build'"
+            f"{built.FILE} holds no image of {component}", "Run 'python -m ci build'"
         )
     return lock.components[component].reference
 

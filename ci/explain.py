@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from ci import build as building
+from ci import built
 from ci.console import counted
 from ci.workspace import Workspace
 from ci_tools import storage
@@ -82,7 +82,7 @@ def explain(workspace: Workspace, name: str, lock: Path | None = None) -> Explan
     Raises ConfigError for an unknown name, naming the nearest;
     MissingInputError for a lock that is not there; what discovery and keys raise.
     """
-    lock = lock or workspace.build / building.FILE
+    lock = lock or workspace.build / built.FILE
     earlier = storage.read(lock, Lock, made_by="build")
     if name not in workspace.components:
         raise _unknown(name, workspace.components, earlier)

@@ -16,11 +16,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
-from ci import build as building
+from ci import built, judging, launch_build, launch_images
 from ci import compile as compiling
-from ci import judging, launch_build, launch_images
 from ci import pin as pinning
-from ci import plan as planning
 from ci import train as training
 from ci import upload as uploading
 from ci.following import Following
@@ -109,7 +107,7 @@ def launch(
     launch_images.have(workspace, found, compiled, on_engine=server is None)
     mark = ByHand(by=_user(), commit=found.commit, unpinned=chosen, named=dict(images))
     found.lock.launched = mark
-    storage.write(folder / building.FILE, found.lock)
+    storage.write(folder / built.FILE, found.lock)
     storage.write(folder / compiling.FILE, Compiled(pipelines={pipeline: compiled}, launched=mark))
     client = kubeflow.connect(environment, workspace.home)
     upload = _uploaded(workspace, client, pipeline, folder, compiled, mark)
@@ -175,7 +173,7 @@ def _compiled(
     references = {name: f"{_NOBODY}/{name}@sha256:{'0' * 64}" for name in workspace.components}
     references |= {name: image.reference for name, image in lock.components.items()}
     references |= images
-    templates = planning.find_templates(workspace)
+    templates = workspace.templates
     specs = folder / pinning.SPECS
     pinning.copy_all({t.path: t.pinned(references) for t in templates}, settings.templates, specs)
     out = folder / compiling.DIRECTORY
@@ -231,7 +229,7 @@ def _uploaded(
     told = wanted.described(compiled.description, source, sha256, lock="", build="")
     name = apart(pipeline)
     upload = client.upload(
-        kubeflow.Wanted(
+        wanted.Wanted(
             name=name,
             ir_path=folder / compiled.path,
             sha256=sha256,

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ci import findings, reports, verdicts
-from ci import release as releasing
 from ci import session as sessions
 from ci.console import counted
 from ci.promotion import promoted
@@ -122,6 +121,8 @@ def _releases(workspace: Workspace, paths: Sequence[Path]) -> list[Release]:
     """Those of the files, or what the environment runs, or what was built here."""
     if paths:
         return [storage.read(path, Release, made_by="release") for path in paths]
+    from ci import release as releasing  # and with it every stage: a promotion names its own
+
     built = workspace.build / releasing.FILE
     if not workspace.dry_run and not (workspace.embedded and built.exists()):
         running = promoted.release(workspace)

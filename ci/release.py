@@ -6,8 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from ci import build as building
-from ci import choosing, evidence, publishing
+from ci import built, choosing, evidence, publishing
 from ci import compile as compiling
 from ci import deploy as deploying
 from ci import plan as planning
@@ -57,7 +56,7 @@ def release(workspace: Workspace, *, publish: bool = True, strict: bool = False)
     # Should this fail, nobody must find what an earlier build released.
     for old in (FILE, f"{DIRECTORY}/{bundles.CONTENT}"):
         (workspace.build / old).unlink(missing_ok=True)
-    lock = workspace.read(building.FILE, Lock, made_by="build")
+    lock = workspace.read(built.FILE, Lock, made_by="build")
     if lock.failed:
         raise ReleaseError(
             f"there is no release while images fail ({', '.join(sorted(lock.failed))})",
@@ -162,7 +161,7 @@ def assemble(
     """
     _check_unlaunched(
         {
-            building.FILE: lock,
+            built.FILE: lock,
             compiling.FILE: compiled,
             uploading.FILE: uploads,
             training.FILE: runs,
@@ -177,8 +176,7 @@ def assemble(
     ):
         if environment not in (None, lock.environment):
             raise ReleaseError(
-                f"{file} is of environment '{environment}', "
-                f"{building.FILE} of '{lock.environment}'",
+                f"{file} is of environment '{environment}', {built.FILE} of '{lock.environment}'",
                 "Run every stage in one environment",
             )
     for name, pipeline in compiled.pipelines.items():
@@ -187,14 +185,14 @@ def assemble(
             for component in pipeline.components
         ):
             raise ReleaseError(
-                f"pipeline '{name}' was compiled from another build than {building.FILE}",
+                f"pipeline '{name}' was compiled from another build than {built.FILE}",
                 "Run the stages from 'pin' on again",
             )
         # Whatever the files are marked as: what runs must be what was built and judged.
         digests = {image.reference for image in lock.components.values()}
         if strange := sorted({*pipeline.images} - digests - {*allowed}):
             raise ReleaseError(
-                f"pipeline '{name}' runs {', '.join(strange)}, no image of {building.FILE}",
+                f"pipeline '{name}' runs {', '.join(strange)}, no image of {built.FILE}",
                 "Run the stages from 'pin' on again",
             )
     pipelines = {}

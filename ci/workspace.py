@@ -15,9 +15,10 @@ import msgspec
 from ci.console import Console
 from ci_tools import config as configuration
 from ci_tools import git, local, storage
-from ci_tools.components import context, discovery, keys
+from ci_tools.components import context, discovery, keys, templates
 from ci_tools.components.discovery import Component
 from ci_tools.components.references import valid_name
+from ci_tools.components.templates import Template
 from ci_tools.config import Config, Environment, PredictionService, Registry
 from ci_tools.documents import Document, Source
 from ci_tools.errors import ConfigError
@@ -103,6 +104,20 @@ class Workspace:
                 folder, file = component.context, component.dockerfile
                 context.check_outputs(self.repository / folder, self.repository / file, self.build)
         return found
+
+    @cached_property
+    def templates(self) -> list[Template]:
+        """The component templates of the repository. Raises TemplateError."""
+        settings = self.config.pipelines
+        return templates.find(
+            self.repository,
+            self.files,
+            settings.templates,
+            self.components,
+            self.project,
+            settings.allow_images,
+            templates.aliases(settings.images, settings.image_patterns, self.components),
+        )
 
     @cached_property
     def servables(self) -> dict[str, Servable]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import click
 
 from ci import __version__
@@ -20,16 +22,42 @@ SECTIONS = {
     "This machine": ["local"],
     "Reference": ["schema", "exit-codes", "completion"],
 }
+# Commands, and the modules of `ci.cli` that define all of them.
+_MODULES = {
+    "plan build merge pin compile upload train release run": "stages",
+    "launch": "launch",
+    "explain bases local schema exit-codes completion": "others",
+    "scan": "scan",
+    "pipelines": "pipelines",
+    "deploy service": "service",
+    "promote rollback releases": "promote releases",
+    "jenkins": "jenkins jenkins_setup jenkins_stages",
+}
 
 
 class Contents(click.Group):
-    """A group whose help lists commands by section, in the order they happen."""
+    """A group whose help lists commands by section, in the order they happen.
 
-    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+    A command's modules are imported when it is asked for: to make the options of all
+    takes longer than many a stage.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [name for names in SECTIONS.values() for name in names]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """None for one that there is not; all are in `commands` then, to suggest others."""
+        own = [modules for names, modules in _MODULES.items() if cmd_name in names.split()]
+        for modules in own or _MODULES.values():
+            for module in modules.split():
+                importlib.import_module(f"ci.cli.{module}")
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in SECTIONS.items():
-            commands = [(name, self.commands[name]) for name in names if name in self.commands]
+            commands = [(name, self.get_command(ctx, name)) for name in names]
             with formatter.section(title):
-                formatter.write_dl([(name, c.get_short_help_str(70)) for name, c in commands])
+                formatter.write_dl([(name, c.get_short_help_str(70)) for name, c in commands if c])
 
 
 @click.group(cls=Contents, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,7 +17,7 @@ import msgspec
 from ci.promotion.services import Services
 from ci.promotion.target import Target
 from ci.promotion.wanted import Wanted, asked_for, by_host, servables
-from ci_tools import git, kubeflow, typed
+from ci_tools import git, typed
 from ci_tools.documents import (
     Journal,
     JournalStep,
@@ -30,7 +30,7 @@ from ci_tools.documents import (
 from ci_tools.errors import PromotionUnderWayError
 from ci_tools.images import copy_set
 from ci_tools.images.copy_set import Event
-from ci_tools.kubeflow import names
+from ci_tools.kubeflow import names, wanted
 from ci_tools.promotion import signed
 from ci_tools.promotion.engine import Step
 from ci_tools.release import store
@@ -115,7 +115,7 @@ class Pipelines:
     name: str = "pipelines"
 
     @cached_property
-    def _asked(self) -> list[kubeflow.Wanted]:
+    def _asked(self) -> list[wanted.Wanted]:
         """Made once: to relocate an IR is to parse it."""
         return asked_for(self.target, self.bundle)
 

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from ci_tools.kubeflow.reads import Places, Watch
-from ci_tools.kubeflow.runlog import write_everything_to
+from ci_tools.output import write_everything_to
 
 # kfp turns these into parts of the IR or of its own behaviour; a build must not
 # depend on who runs it.

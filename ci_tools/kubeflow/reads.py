@@ -12,6 +12,7 @@ Source of the events: https://docs.python.org/3/library/audit_events.html
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -129,10 +130,15 @@ class Watch:
     def stop(self) -> list[Read]:
         """All that was read, with the values that it has now."""
         self._on = False
+        # No Path in this loop: kfp's modules are 1500, in few folders.
+        real = functools.cache(os.path.realpath)
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None)
-            if isinstance(file, str):  # its source may have been read as a .pyc
-                self._note_path("file", file)
+            if not isinstance(file, str):
+                continue
+            folder = f"{real(os.path.dirname(file))}/"  # noqa: PTH120
+            if not folder.startswith(self._ignored) or os.path.islink(file):  # noqa: PTH114
+                self._note_path("file", file)  # its source may have been read as a .pyc
         world = World(self._places)
         found = []
         for what, name in self._seen:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -13,13 +15,16 @@ from typing import Any
 import click
 import pytest
 
+import ci.cli as command_line
 from ci import __version__
 from ci.cli import SECTIONS, cli, parsed
-from ci_tools import errors
+from ci_tools import errors, storage
+from ci_tools.documents import Lock, LockedImage, Source, Verdict
 from ci_tools.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 STAGES = [*SECTIONS["Stages, in order"], "run"]
+DIGEST = f"sha256:{'d' * 64}"
 HEAVY = ["kfp", "boto3", "botocore", "docker", "requests", "rich", "oras", "jenkins", "keyring"]
 
 
@@ -42,11 +47,43 @@ def project(repository: Any) -> Any:
 
 def test_help_lists_every_command_by_section() -> None:
     shown = [name for names in SECTIONS.values() for name in names]
+    for module in pkgutil.iter_modules(command_line.__path__):
+        importlib.import_module(f"ci.cli.{module.name}")
     assert sorted(shown) == sorted(cli.commands)
     text = ci("--help").stdout
     for title, names in SECTIONS.items():
         assert f"{title}:" in text
         assert all(f"\n  {name} " in text for name in names)
+
+
+def test_a_command_is_whole_where_only_its_own_modules_are_imported() -> None:
+    """One that is missing takes subcommands with it, and nobody sees that in the help."""
+    script = (
+        "import sys, json, click\n"
+        "def asked(*names):\n"
+        "    for module in [it for it in sys.modules if it.startswith('ci.cli')]:\n"
+        "        del sys.modules[module]\n"
+        "    from ci.cli import cli\n"
+        "    found = [(it, cli.get_command(click.Context(cli), it)) for it in names]\n"
+        "    return {it: sorted(getattr(one, 'commands', {})) for it, one in found if one}\n"
+        "from ci.cli import SECTIONS\n"
+        "names = [it for section in SECTIONS.values() for it in section]\n"
+        "alone = {}\n"
+        "for it in names: alone |= asked(it)\n"
+        "print(json.dumps([asked('nothing of that name', *names), alone]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    together, alone = json.loads(done.stdout)
+    assert alone == together
+    assert set(alone) == {name for names in SECTIONS.values() for name in names}
+
+
+def test_a_command_of_a_similar_name_is_suggested() -> None:
+    done = ci("biuld")
+    assert done.returncode == errors.USAGE_EXIT_CODE
+    assert "Did you mean 'build'?" in done.stderr
 
 
 def test_version() -> None:
@@ -55,9 +92,11 @@ def test_version() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_has_a_dry_run_and_json(stage: str) -> None:
-    options = {o for p in cli.commands[stage].params for o in p.opts if isinstance(p, click.Option)}
+    command = cli.get_command(click.Context(cli), stage)
+    assert command
+    options = {o for p in command.params for o in p.opts if isinstance(p, click.Option)}
     assert {"--dry-run", "--json", "--repo", "--build-dir", "--env", "--quiet"} <= options
-    assert cli.commands[stage].help
+    assert command.help
 
 
 def test_plan_as_json(project: Any) -> None:
@@ -118,19 +157,53 @@ def test_a_dry_run_computes_the_same_from_anywhere(project: Any, tmp_path: Path)
     assert one.stdout == other.stdout
 
 
-def test_start_up_imports_nothing_heavy(project: Any) -> None:
+def imported(*arguments: str) -> set[str]:
+    """The modules that a command has when it ends. It must end well."""
     script = (
         "import sys, runpy\n"
-        f"sys.argv = ['ci', 'plan', '--dry-run', '--repo', {str(project.root)!r}]\n"
+        f"sys.argv = ['ci', *{arguments!r}]\n"
         "try: runpy.run_module('ci', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
+        "print(*sys.modules, file=sys.stderr)\n"
     )
-    project.write("train/.dockerignore", "*.md\n")
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stderr.splitlines()[-1] == "[]"
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_start_up_imports_nothing_heavy(project: Any) -> None:
+    project.write("train/.dockerignore", "*.md\n")
+    assert not imported("plan", "--dry-run", "--repo", str(project.root)) & {*HEAVY}
+
+
+def test_a_command_imports_no_others(project: Any) -> None:
+    """Nor what builds, for the stages after it: they read what it left."""
+    modules = {f"ci.cli.{it.name}" for it in pkgutil.iter_modules(command_line.__path__)}
+    shared = {"ci.cli.group", "ci.cli.options"}
+    assert imported("--version") & modules == shared
+    lock = Lock(
+        project="ml",
+        environment="local",
+        source=Source(),
+        components={
+            "train": LockedImage(
+                repository="registry.example/ml/train",
+                digest=DIGEST,
+                config=DIGEST,
+                key="k",
+                size=1,
+                verdict=Verdict(status="pass", trivy="1", database=None, policy="p"),
+            )
+        },
+    )
+    storage.write(project.root / "build" / "images.lock.json", lock)
+    own = shared | {"ci.cli.stages", "ci.cli.show"}
+    builds = {"ci.build", "ci.plan", "ci.reports", "ci.session", "ci_tools.images.registry", "ssl"}
+    for command in (["pin"], ["compile"], ["compile", "--pin"]):
+        had = imported(*command, "--repo", str(project.root))
+        assert not had & {*HEAVY, *builds}, command
+        assert had & modules == own
 
 
 def write(path: str, text: str) -> Any:

@@ -5,8 +5,10 @@ The oracle of "reused" is that no process compiles; of "right", what compiling a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from ci_tools.documents import CompiledPipeline
 from ci_tools.errors import CompileError
 from ci_tools.kubeflow import child, compiler
 from ci_tools.kubeflow.kept import Kept
+from ci_tools.kubeflow.reads import Places, Watch
 
 TEMPLATE = """\
 name: Train
@@ -249,3 +252,27 @@ def test_another_release_of_a_library_counts(
         assert bench.again() == ["training.py"]
     finally:
         kept._fingerprint.cache_clear()
+
+
+def test_a_module_is_read_where_its_links_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is installed is known by its version; what is linked there is somebody's own."""
+    library, own = tmp_path / "site-packages", tmp_path / "own"
+    for folder in (library, own):
+        folder.mkdir()
+    for name in ("site-packages/plain.py", "own/inside.py", "own/file.py"):
+        (tmp_path / name).write_text("")
+    (library / "linked.py").symlink_to(own / "file.py")
+    (library / "folder").symlink_to(own)
+    (own / "back").symlink_to(library)
+    modules = {}
+    for file in ("plain.py", "linked.py", "folder/inside.py", "folder/back/plain.py"):
+        modules[file] = ModuleType(file)
+        modules[file].__file__ = str(library / file)
+    watch = Watch(Places(tmp_path / "repository", tmp_path / "specs", "salt"))
+    watch._ignored = (f"{library}/",)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "modules", modules)
+        found = watch.stop()
+    assert {it.name for it in found} == {str(own / "file.py"), str(own / "inside.py")}

@@ -18,8 +18,9 @@ from ci.workspace import Workspace
 from ci_tools import git, storage
 from ci_tools.documents import Compiled, CompiledPipeline, Upload, Uploads
 from ci_tools.errors import CredentialsError, MissingInputError, ToolError, UploadConflictError
-from ci_tools.kubeflow import Wanted, ir, names
+from ci_tools.kubeflow import ir, names
 from ci_tools.kubeflow.catalogue import Catalogue
+from ci_tools.kubeflow.wanted import Wanted
 from tests.fakes.kubeflow import FakeKubeflow, serve
 from tests.unit.test_kubeflow_uploads import BRANCH, MAIN, spec
 
