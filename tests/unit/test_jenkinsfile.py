@@ -213,6 +213,8 @@ add("training by name", parameters={"TRAIN": "none", "KFP_CI_PIPELINES": "a"})
 add("no deployment", parameters={"DEPLOY": "no"})
 add("no promotion", parameters={"PROMOTE": "no"})
 add("tag, no promotion", "tag", parameters={"PROMOTE": "no"})
+for _event in ("main", "tag"):
+    add(f"{_event}, promotion of tags", _event, variables={"KFP_CI_PROMOTE": "tags"})
 for _event in EVENTS:
     add(f"dry run, {_event}", _event, parameters={"DRY_RUN": True})
 add("first build", first_build=True)
@@ -234,6 +236,8 @@ def test_what_each_parameter_leaves_out(runs: dict[str, Run]) -> None:
     assert usual - set(runs["no deployment"].ran) == {"Deploy"}
     assert usual - set(runs["no promotion"].ran) == {"Promote"}
     assert runs["tag, no promotion"].ran == []
+    assert usual - set(runs["main, promotion of tags"].ran) == {"Promote"}
+    assert runs["tag, promotion of tags"].ran == ["Promote"]
     assert usual == set(runs["first build"].ran)
     for name in ("no training", "training by name", "no deployment", "no promotion", "first build"):
         assert runs[name].result == "SUCCESS"
@@ -372,7 +376,7 @@ def test_the_question_holds_no_agent_and_no_lock_and_ends(runs: dict[str, Run], 
         if one["stage"] == "Promote"
         and one["event"] in ("milestone", "input", "agent", "lock", "unlock")
     ]
-    assert order == ["milestone", "input", "milestone", "agent", "lock", "unlock"]
+    assert order == ["milestone", "input", "milestone", "lock", "agent", "unlock"]
 
 
 def test_who_approved_is_told_to_the_promotion(runs: dict[str, Run]) -> None:
@@ -397,6 +401,11 @@ def test_what_changes_dev_holds_its_lock(runs: dict[str, Run]) -> None:
             if one["command"] == f"python -m ci {COMMANDS[stage]}"
         ]
         assert [one["locks"] for one in own] == [["kfp-ci-dev"]]
+
+
+def test_who_waits_for_a_lock_holds_no_agent(runs: dict[str, Run]) -> None:
+    locks = [(one["stage"], one["held"]) for one in runs["main"].of("lock")]
+    assert locks == [("Deploy", 0), ("Release", 0), ("Promote", 0)]
 
 
 # Failures ---------------------------------------------------------------------------------
@@ -512,6 +521,7 @@ def test_a_lost_agent_is_replaced(runs: dict[str, Run], number: int) -> None:
     run = runs[f"agent {number} is lost"]
     assert (run.result, run.ran) == ("SUCCESS", runs["main"].ran)
     assert len(run.of("retry")) == 1
+    assert len(run.of("lock")) == len(runs["main"].of("lock"))  # what it held is held on
 
 
 def test_agents_are_not_replaced_for_ever(runs: dict[str, Run]) -> None:
@@ -545,6 +555,7 @@ def test_a_restarted_stage_needs_nothing_but_the_stashes(runs: dict[str, Run], s
 def test_a_restart_knows_whether_there_were_shards(runs: dict[str, Run]) -> None:
     assert "python -m ci merge" in runs["restart from Lock"].commands("Lock")
     assert "python -m ci build" in runs["restart from Lock, one agent"].commands("Lock")
+    assert len(runs["restart from Lock"].of("agent", "Lock")) == 1  # nobody is asked for it
 
 
 def test_every_stash_that_is_unpacked_was_made(runs: dict[str, Run]) -> None:
