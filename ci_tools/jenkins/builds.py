@@ -74,13 +74,26 @@ class Action(msgspec.Struct):
     causes: list[dict[str, Any]] = []
 
 
+class _Default(msgspec.Struct):
+    value: object = None
+
+
+class _Parameter(msgspec.Struct):
+    name: str | None = None
+    defaultParameterValue: _Default | None = None
+
+
+class _Property(msgspec.Struct):
+    parameterDefinitions: list[_Parameter] | None = None
+
+
 class _Job(msgspec.Struct):
     kind: str = msgspec.field(name="_class", default="")
     fullName: str = ""
     buildable: bool | None = None
     lastBuild: dict[str, Any] | None = None
     jobs: list[dict[str, Any]] = []
-    property: list[dict[str, Any] | None] = []
+    property: list[_Property | None] = []
 
 
 class Told(msgspec.Struct):
@@ -172,11 +185,12 @@ def _known(name: str, path: str, told: _Job) -> Job:
             f"Jenkins does not build '{name}': it is disabled, or its branch is gone",
             "Enable it in Jenkins, or name another branch",
         )
-    parameters: dict[str, object] = {}
-    for one in told.property:
-        for definition in (one or {}).get("parameterDefinitions") or []:
-            default = definition.get("defaultParameterValue") or {}
-            parameters[str(definition.get("name"))] = default.get("value")
+    parameters = {
+        one.name: one.defaultParameterValue.value if one.defaultParameterValue else None
+        for holder in told.property
+        for one in (holder.parameterDefinitions if holder else None) or []
+        if one.name
+    }
     return Job(name, path, parameters, told.lastBuild is not None)
 
 

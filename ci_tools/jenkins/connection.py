@@ -114,7 +114,18 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         as `jenkins_request`.
         """
         answer = self.get(path, **query)
-        return self._decoded(answer, path, kind)
+        return self.decoded(answer, path, kind)
+
+    def decoded(self, answer: requests.Response, path: str, kind: type[T]) -> T:
+        """What an answer's JSON says, as `document`; path: for the message."""
+        try:
+            return msgspec.json.decode(answer.content, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise JenkinsError(
+                f"Jenkins at {self.url} answered {path} with what is not of its API's form "
+                f"({self.hidden(error)})",
+                "Check that the address is Jenkins' own",
+            ) from error
 
     def get(self, path: str, **query: str) -> requests.Response:
         """The answer to a GET, read whole."""
@@ -249,19 +260,9 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
             asked = requests.Request("GET", self.at("crumbIssuer/api/json"))
             answer = self._sent(asked, None)
             self._judge(asked, answer)
-            told = self._decoded(answer, "crumbIssuer/api/json", dict[str, Any])
+            told = self.decoded(answer, "crumbIssuer/api/json", dict[str, Any])
             if {"crumb", "crumbRequestField"} <= told.keys():
                 self.crumb = told
-
-    def _decoded(self, answer: requests.Response, path: str, kind: type[T]) -> T:
-        try:
-            return msgspec.json.decode(answer.content, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise JenkinsError(
-                f"Jenkins at {self.url} answered {path} with what is not of its API's form "
-                f"({self.hidden(error)})",
-                "Check that the address is Jenkins' own",
-            ) from error
 
     def _is_locked(self) -> bool:
         try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 POLL = (1.0, 5.0)  # seconds between two looks at a console that says nothing new
 LONGEST = 64 * 1024  # characters of a line; a longer one is broken
 _PIECE = 64 * 1024  # bytes
+_SIZE = re.compile(r"[0-9]{1,18}")
 # A note of Jenkins' own: what a page shows as a link. Whole pages of base64.
 _NOTE = re.compile(r"\x1b\[8mha:[^\x1b]*\x1b\[0m")
 _COLOUR = re.compile(r"\x1b\[([0-9;]{0,24})m")
@@ -79,21 +80,20 @@ def _pieces(
     """Where the next bytes begin and whether there will be any; then those from `start` on.
 
     A connection that breaks in the middle is made anew, and what came already is left
-    out: a console only grows.
+    out: a console only grows. It may have grown meanwhile: the last one told is right.
     """
     done, path = 0, f"{job.path}/{number}/logText/progressiveText"
     for attempt in range(5):
         answer = connection.stream(path, start=str(start))
-        if attempt == 0:
-            # Without notes there are fewer bytes than the size says: it counts, not they.
-            size = answer.headers.get("X-Text-Size", "")
-            if not size.isdecimal():
-                answer.close()
-                raise JenkinsError(
-                    f"Jenkins tells no size of the console of build {number}",
-                    "Check that the address is Jenkins' own",
-                )
-            yield int(size), answer.headers.get("X-More-Data", "").lower() == "true"
+        # Without notes there are fewer bytes than the size says: it counts, not they.
+        size = answer.headers.get("X-Text-Size", "")
+        if not _SIZE.fullmatch(size):
+            answer.close()
+            raise JenkinsError(
+                f"Jenkins tells no size of the console of build {number}",
+                "Check that the address is Jenkins' own",
+            )
+        yield int(size), answer.headers.get("X-More-Data", "").lower() == "true"
         try:
             skip = done
             for piece in _content(answer):
