@@ -200,12 +200,16 @@ def look(connection: Connection, job: Job, number: int | None) -> Build:
     try:
         told = connection.document(f"{job.path}/{what}/api/json", Told, tree=f"{_BUILD},{_ACTIONS}")
     except NotThere as error:
-        which = "no build yet" if number is None else f"no build {number}"
-        raise NotThere(
-            f"Jenkins' job '{job.name}' has {which}, or we may not see it",
-            "'ci jenkins status' shows the newest one; Jenkins deletes old ones",
-        ) from error
+        raise not_there(job, number) from error
     return shown(connection, job, told)
+
+
+def not_there(job: Job, number: int | None) -> NotThere:
+    which = "no build yet" if number is None else f"no build {number}"
+    return NotThere(
+        f"Jenkins' job '{job.name}' has {which}, or we may not see it",
+        "'ci jenkins status' shows the newest one; Jenkins deletes old ones",
+    )
 
 
 def shown(connection: Connection, job: Job, told: Told) -> Build:

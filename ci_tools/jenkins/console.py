@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ci_tools.errors import JenkinsError
-from ci_tools.jenkins.refusals import Away
+from ci_tools.jenkins import builds
+from ci_tools.jenkins.refusals import Away, NotThere
 from ci_tools.printable import printable
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def follow(
     says that all there was by now has been told.
     A controller that restarts meanwhile goes on where it was. Lines are text as it was
     written: see `harmless`.
+
+    Raises NotThere for a build that is not there, or no more; others as
+    `Connection.jenkins_request`.
     """
     first, longest = poll or POLL
     start, pause = 0, first
@@ -84,7 +88,10 @@ def _pieces(
     """
     done, path = 0, f"{job.path}/{number}/logText/progressiveText"
     for attempt in range(5):
-        answer = connection.stream(path, start=str(start))
+        try:
+            answer = connection.stream(path, start=str(start))
+        except NotThere as error:
+            raise builds.not_there(job, number) from error
         # Without notes there are fewer bytes than the size says: it counts, not they.
         size = answer.headers.get("X-Text-Size", "")
         if not _SIZE.fullmatch(size):

@@ -13,7 +13,7 @@ from ci_tools.jenkins import builds, console
 from ci_tools.jenkins.connection import Connection
 from ci_tools.jenkins.credentials import Credentials
 from ci_tools.jenkins.marks import Mark, Marks
-from tests.fakes.jenkins import FakeJenkins, Play, Request, Response
+from tests.fakes.jenkins import FakeJenkins, Play, Request, Response, page
 
 TEXT = "Started\nclär 日本 🎉\n\nno end"
 
@@ -85,6 +85,15 @@ def test_a_console_without_a_size(jenkins: FakeJenkins, size: str | None) -> Non
     told = {} if size is None else {"X-Text-Size": size.encode().decode("latin-1")}
     scripted(jenkins, {"0": [Response(200, {"X-More-Data": "true", **told}, b"one\n")]})
     with pytest.raises(JenkinsError, match="no size"):
+        followed(jenkins, [])
+
+
+def test_a_build_that_is_deleted_meanwhile(jenkins: FakeJenkins) -> None:
+    scripted(jenkins, {
+        "0": [Response(200, {"X-Text-Size": "4", "X-More-Data": "true"}, b"one\n")],
+        "4": [page("a fake that has it no more", 404)],
+    })  # fmt: skip
+    with pytest.raises(JenkinsError, match="'ml' has no build 1, or we may not see it"):
         followed(jenkins, [])
 
 
