@@ -349,7 +349,7 @@ def test_workspaces_are_emptied_and_sources_are_checked_out_once(runs: dict[str,
     for name, run in runs.items():
         lost = len(run.of("retry"))
         for one in run.of("agent-end"):
-            assert one["left"] == [] or lost, name
+            assert one["left"] == [] or one["gone"], name
         assert not any(one["auto"] for one in run.of("checkout")), name
         if not lost:
             assert len(run.of("checkout")) == len(run.of("agent")), name
@@ -510,6 +510,15 @@ AGENTS_OF_MAIN = 10
 for _number in range(1, AGENTS_OF_MAIN + 1):
     add(f"agent {_number} is lost", lost=[_number])
 add("three agents are lost", lost=[1, 2, 3])
+add(
+    "agent is lost afterwards",
+    first=[{"match": "jenkins describe", "stage": "Compile", "lost": True, "times": 1}],
+)
+add("aborted on a lost agent", first=[{"match": "compile --pin", "abort": True, "gone": True}])
+add(
+    "fails on a lost agent",
+    first=[failing("compile", 20), {"match": "jenkins describe", "stage": "Compile", "lost": True}],
+)
 
 
 def test_main_takes_as_many_agents_as_the_losses_below_go_through(runs: dict[str, Run]) -> None:
@@ -524,10 +533,28 @@ def test_a_lost_agent_is_replaced(runs: dict[str, Run], number: int) -> None:
     assert len(run.of("lock")) == len(runs["main"].of("lock"))  # what it held is held on
 
 
+def test_a_stage_whose_files_were_lost_is_done_again(runs: dict[str, Run]) -> None:
+    run = runs["agent is lost afterwards"]
+    assert (run.result, len(run.of("retry"))) == ("SUCCESS", 1)
+    assert run.commands("Compile").count("python -m ci compile --pin") == 2
+
+
 def test_agents_are_not_replaced_for_ever(runs: dict[str, Run]) -> None:
     run = runs["three agents are lost"]
     assert run.result == "ABORTED"
     assert len(run.of("agent")) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [("aborted on a lost agent", "ABORTED"), ("fails on a lost agent", "FAILURE")],
+)
+def test_what_ended_a_stage_is_not_hidden_by_the_loss_of_its_agent(
+    runs: dict[str, Run], name: str, result: str
+) -> None:
+    run = runs[name]
+    assert (run.result, run.of("retry")) == (result, [])
+    assert run.commands("Compile").count("python -m ci compile --pin") == 1
 
 
 # Restarts ---------------------------------------------------------------------------------
