@@ -48,6 +48,15 @@ class _Nobody(requests.auth.AuthBase):
         return request
 
 
+class _Elsewhere(requests.Session):
+    """No credentials, not even netrc's for a host that a redirect leads to."""
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """None, where requests would look into netrc anew."""
+
+
 class Connection(jenkins.Jenkins):  # type: ignore[misc]
     """url: without a slash at its end. told: is given a line when the controller is
     away, and one when it is back. patience: seconds that it may be away.
@@ -201,7 +210,7 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         """A file that the controller keeps elsewhere (S3, mostly): asked for without
         our credentials. Raises Away, JenkinsError.
         """
-        with requests.Session() as session:
+        with _Elsewhere() as session:
             session.auth = _Nobody()
             try:
                 answer = session.get(url, timeout=TIMEOUT, stream=True)
