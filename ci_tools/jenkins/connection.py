@@ -49,6 +49,15 @@ class _Nobody(requests.auth.AuthBase):
         return request
 
 
+class _Elsewhere(requests.Session):
+    """No credentials, not even netrc's for a host that a redirect leads to."""
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """None, where requests would look into netrc anew."""
+
+
 class Connection(jenkins.Jenkins):  # type: ignore[misc]
     """url: without a slash at its end. told: is given a line when the controller is
     away, and one when it is back. patience: seconds that it may be away.
@@ -115,7 +124,18 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         as `jenkins_request`.
         """
         answer = self.get(path, **query)
-        return self._decoded(answer, path, kind)
+        return self.decoded(answer, path, kind)
+
+    def decoded(self, answer: requests.Response, path: str, kind: type[T]) -> T:
+        """What an answer's JSON says, as `document`; path: for the message."""
+        try:
+            return typed.decode(answer.content, kind)
+        except msgspec.MsgspecError as error:
+            raise JenkinsError(
+                f"Jenkins at {self.url} answered {path} with what is not of its API's form "
+                f"({self.hidden(error)})",
+                "Check that the address is Jenkins' own",
+            ) from error
 
     def get(self, path: str, **query: str) -> requests.Response:
         """The answer to a GET, read whole."""
@@ -191,7 +211,7 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         """A file that the controller keeps elsewhere (S3, mostly): asked for without
         our credentials. Raises Away, JenkinsError.
         """
-        with requests.Session() as session:
+        with _Elsewhere() as session:
             session.auth = _Nobody()
             try:
                 answer = session.get(url, timeout=TIMEOUT, stream=True)
@@ -254,19 +274,9 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
             asked = requests.Request("GET", self.at("crumbIssuer/api/json"))
             answer = self._sent(asked, None)
             self._judge(asked, answer)
-            told = self._decoded(answer, "crumbIssuer/api/json", dict[str, Any])
+            told = self.decoded(answer, "crumbIssuer/api/json", dict[str, Any])
             if {"crumb", "crumbRequestField"} <= told.keys():
                 self.crumb = told
-
-    def _decoded(self, answer: requests.Response, path: str, kind: type[T]) -> T:
-        try:
-            return typed.decode(answer.content, kind)
-        except msgspec.MsgspecError as error:
-            raise JenkinsError(
-                f"Jenkins at {self.url} answered {path} with what is not of its API's form "
-                f"({self.hidden(error)})",
-                "Check that the address is Jenkins' own",
-            ) from error
 
     def _is_locked(self) -> bool:
         try:
