@@ -36,6 +36,10 @@ _SCANNERS: Mapping[Kind, str] = {
 _NO_JAVA = "Unable to initialize the Java DB"
 _NO_VEX = "unable to load VEX"
 _FULL = "no space left on device"
+# A program that lives for a moment in little memory was collecting garbage for a fifth of
+# it. By how many percent its memory may grow before it does: of an SBOM or a report, and
+# where several images are looked into at once, of which one may be large. Go's is 100.
+_SHORT, _SEVERAL = 400, 200
 _DAMAGED = "DB error: "  # it is there and cannot be opened; pkg/commands/artifact/run.go of Trivy
 
 
@@ -180,7 +184,8 @@ class Trivy:
         The image itself is not looked at. False where the database proves to be damaged."""
         own = ["sbom", "--scanners=vuln", *_vex(vex)]
         place = _Place([f"--cache-dir={self._shared()}"])
-        done = self._run(own, place, str(sbom), report, timeout=timeout, log=log, env={})
+        env = _collecting(_SHORT)
+        done = self._run(own, place, str(sbom), report, timeout=timeout, log=log, env=env)
         if self._is_damaged(done):
             return False
         self._check(done, report, log)
@@ -192,8 +197,7 @@ class Trivy:
             [self._program, "convert", "--quiet", "--format=cyclonedx", f"--output={sbom}", report],
             timeout=300,
             log=log,
-            # It lives for a moment in little memory, of which a third was collecting garbage.
-            env={"GOGC": os.environ.get("GOGC", "400")},
+            env=_collecting(_SHORT),
         )
         if not done.ok:
             raise ToolError(
@@ -269,7 +273,7 @@ class Trivy:
             if address is not None:
                 # Java's index and the checks are looked up by the client.
                 options = [f"--server={address}", f"--cache-dir={self._shared()}"]
-                yield _Place(options, self._server.environment)
+                yield _Place(options, {**self._server.environment, **_collecting(_SEVERAL)})
                 return
         with ExitStack() as stack:
             own = self._free(stack)
@@ -321,6 +325,11 @@ def _why(done: process.Finished) -> str:
 
 def _without_vulnerabilities(kinds: Collection[Kind]) -> list[Kind]:
     return [kind for kind in kinds if kind != "vulnerability"]
+
+
+def _collecting(percent: int) -> dict[str, str]:
+    """Variables for a Go program, unless whoever runs us has chosen himself."""
+    return {"GOGC": os.environ.get("GOGC", str(percent))}
 
 
 def _vex(documents: Sequence[Path]) -> list[str]:
