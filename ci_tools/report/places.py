@@ -68,8 +68,8 @@ def found(report: ScanReport) -> list[Found]:
     groups: dict[tuple[str, ...], list[tuple[int, ScannedImage, Judged]]] = {}
     for number, image in enumerate(report.images):
         for judged in image.findings:
-            key = (image.component, *judged.finding.identity)
-            groups.setdefault(key, []).append((number, image, judged))
+            same = (image.component, *judged.finding.identity)
+            groups.setdefault(same, []).append((number, image, judged))
     made = []
     for key, members in groups.items():
         number, image, judged = min(members, key=_first) if len(members) > 1 else members[0]
