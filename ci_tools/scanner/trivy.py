@@ -23,6 +23,7 @@ import msgspec
 from ci_tools import locks, process, storage
 from ci_tools.documents.scan import Kind
 from ci_tools.errors import CIError, ToolError, WriteError
+from ci_tools.scanner import alone
 from ci_tools.scanner.databases import Databases, Sources
 from ci_tools.scanner.server import Cache, Layers, Server
 
@@ -91,7 +92,8 @@ class Trivy:
         return known.version if known.identity == self._identity() else None
 
     def _asked_version(self) -> str:
-        done = process.run([self._program, "--version", "--format", "json"], timeout=60)
+        command = [self._program, "--version", alone.NO_CONFIG, "--format", "json"]
+        done = process.run(command, timeout=60, env=alone.variables())
         try:
             version = msgspec.json.decode(done.output, type=_Version).version
         except msgspec.MsgspecError:
@@ -149,7 +151,7 @@ class Trivy:
             documents = _vex(vex) if "vulnerability" in kinds else []
             # Its variables and history too: a secret may well be in an ENV.
             config = ",".join(one for one in ("misconfig", "secret") if one in scanners.split(","))
-            own = ["image", *options, f"--scanners={scanners}", *documents]
+            own = ["image", *options, f"--scanners={scanners}", alone.NO_RULES, *documents]
             if config:
                 own.append(f"--image-config-scanners={config}")
             with self._layers.claimed(layers):
@@ -194,10 +196,18 @@ class Trivy:
     def sbom(self, report: Path, sbom: Path, *, log: Path) -> None:
         """Write the CycloneDX SBOM of a report's image. No second scan is made."""
         done = process.run(
-            [self._program, "convert", "--quiet", "--format=cyclonedx", f"--output={sbom}", report],
+            [
+                self._program,
+                "convert",
+                *alone.NO_FILES,
+                "--quiet",
+                "--format=cyclonedx",
+                f"--output={sbom}",
+                report,
+            ],
             timeout=300,
             log=log,
-            env=_collecting(_SHORT),
+            env=alone.variables(_collecting(_SHORT)),
         )
         if not done.ok:
             raise ToolError(
@@ -226,6 +236,7 @@ class Trivy:
                 self._program,
                 *command,
                 *place.options,
+                *alone.NO_FILES,
                 "--quiet",
                 "--skip-db-update",
                 "--skip-java-db-update",
@@ -239,7 +250,7 @@ class Trivy:
             ],
             timeout=timeout + 30,
             log=log,
-            env=env,
+            env=alone.variables(env),
             keep=place.locks,
         )
 
