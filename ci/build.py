@@ -181,7 +181,7 @@ def _warn_of_incomplete(workspace: Workspace, lock: Lock) -> None:
             incomplete.setdefault(image.verdict.reason, []).append(name)
     for reason, names in incomplete.items():
         workspace.console.warn(
-            f"INCOMPLETE scans, {counted(len(names), 'image')} checked for secrets only: {reason}"
+            f"INCOMPLETE scans, {counted(len(names), 'image')} let through all the same: {reason}"
         )
 
 
