@@ -93,8 +93,22 @@ def test_what_runs_is_held_against_todays_database(
     assert (affected["pipelines"], affected["services"]) == (["of-one"], ["prediction"])
 
     # One morning it is about one of them, whatever the policy counts.
-    repository.ci(*live, "--id", CVE.lower()).refused(22, "one")
-    repository.ci(*live, "--id", "CVE-2021-44228").done()
+    asked = repository.build / "reports/live/asked/scan.html"
+    repository.ci(*live, "--id", CVE.lower()).refused(22, "one", str(asked))
+    answer = repository.ci(*live, "--id", "CVE-2021-44228").done()
+    assert "0 do not pass" in answer.out
+    assert "reports/live/asked/scan.html" in answer.out
+    # That it was asked for alone makes the other one no news.
+    repository.ci(*live, env=path).refused(22)
+    assert "nothing new" in page.read_text().lower()
+
+    # Of an image that something else fails it may not be known whether it has this one.
+    strict = {**repository.config, "scan": {"database": f"{apart.registry}/trivy-db"}}
+    repository.write({"ci.yaml": json.dumps(strict)})
+    repository.ci(*live, "--id", CVE).refused(22, "one")
+    answer = repository.ci(*live, "--id", "CVE-2021-44228").done()  # as local lets it
+    assert "one  incomplete" in answer.out
+    assert "2 do not pass" in answer.out
 
 
 def test_an_image_that_is_gone_is_told_and_hides_no_other(apart: Machine, tmp_path: Path) -> None:
