@@ -32,6 +32,7 @@ from ci_tools.documents import (
     ByHand,
     Compiled,
     CompiledPipeline,
+    Json,
     Lock,
     Run,
     Training,
@@ -39,7 +40,7 @@ from ci_tools.documents import (
     Uploads,
 )
 from ci_tools.errors import CIError, ConfigError, NoPublishedLockError
-from ci_tools.kubeflow import compiler, ir, wanted
+from ci_tools.kubeflow import arguments, compiler, ir, wanted
 
 FOLDER = "launches"  # below the machine's state
 _NOBODY = "no-image.invalid"  # stands for an image that there is not, while compiling
@@ -105,6 +106,8 @@ def launch(
         images = {**images, **own}
     chosen = launch_images.chosen(workspace, images, server, found.place.registry)
     compiled = _compiled(workspace, pipeline, folder, found.lock, chosen)
+    given = {**_declared(workspace, pipeline).parameters, **parameters}
+    arguments.checked(pipeline, ir.parameters(ir.load(folder / compiled.path)), given)
     launch_images.tell(workspace, repository, found, compiled, images)
     launch_images.have(workspace, found, compiled, on_engine=server is None)
     mark = ByHand(by=_user(), commit=found.commit, unpinned=chosen, named=dict(images))
@@ -121,7 +124,7 @@ def launch(
     )
     begun: list[Run] = []
     try:
-        runs = [_run(workspace, client, pipeline, folder, upload, parameters, begun, wait=wait)]
+        runs = [_run(workspace, client, pipeline, folder, upload, given, begun, wait=wait)]
     except _LeftError:
         runs = []
     result = Training(environment=workspace.environment_name, runs=runs, launched=mark)
@@ -144,7 +147,7 @@ def dry_run(
     if pipeline not in one:
         raise _no_pipeline(pipeline, list(one))
     whose = f"commit {commit}" if commit else "this commit, or its merge base with main"
-    given = {**workspace.config.pipelines.named.get(pipeline, Pipeline()).parameters, **parameters}
+    given = {**_declared(workspace, pipeline).parameters, **parameters}
     lines = [f"{pipeline}: would run as {apart(pipeline)} with {given or 'its defaults'}"]
     for component in one[pipeline].components:
         own = "built here" if component in builds else images.get(component)
@@ -252,7 +255,7 @@ def _run(
     pipeline: str,
     folder: Path,
     upload: Upload,
-    parameters: Mapping[str, object],
+    parameters: Json,
     begun: list[Run],
     *,
     wait: bool,
@@ -261,7 +264,6 @@ def _run(
 
     Raises _LeftError once it runs, where nobody is to wait for it.
     """
-    declared = workspace.config.pipelines.named.get(pipeline, Pipeline())
     name = apart(pipeline)
 
     def started(run: Run) -> None:
@@ -274,9 +276,9 @@ def _run(
         run = client.launch(
             name,
             upload,
-            parameters={**declared.parameters, **parameters},
+            parameters=parameters,
             job_name=f"{name} {upload.version}",
-            timeout=declared.timeout,
+            timeout=_declared(workspace, pipeline).timeout,
             log=folder / "run.log",
             watch=Following(workspace.console, pipeline),
             announce=started,
@@ -284,6 +286,10 @@ def _run(
     judging.leave_out_non_finite(run)
     workspace.console.event(f"{name}: {run.state.lower()} in {run.seconds:.1f} s")
     return run
+
+
+def _declared(workspace: Workspace, pipeline: str) -> Pipeline:
+    return workspace.config.pipelines.named.get(pipeline, Pipeline())
 
 
 def _user() -> str:
