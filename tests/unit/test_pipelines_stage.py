@@ -344,7 +344,7 @@ def test_the_command_line(served: Project) -> None:
     assert (told["dry_run"], told["pipelines"][0]["pipeline"]) == (True, gone)
     assert f"{gone}: would be deleted (branch 'away' is gone)" in run("prune", "--dry-run")
     assert f"{gone}: deleted" in run("prune")
-    assert "no pipeline of a branch" in run("prune")
+    assert "no such pipeline" in run("prune")
 
 
 # the embedded catalogue -------------------------------------------------------------
