@@ -125,8 +125,8 @@ def prune(workspace: Workspace, closed: Collection[str] = ()) -> Pruned:
 
 
 def prune_launched(workspace: Workspace, days: int) -> Pruned:
-    """Delete what this person launched by hand, once nothing new came for so many days:
-    pipelines, with their versions, and the files on this machine.
+    """Delete what this person launched by hand: pipelines whose last version is so many
+    days old, with all their versions, and the files of such launches on this machine.
 
     Of pipelines those that bear this project's and repository's mark and the person's
     name; one that a schedule runs stays. Runs stay where they are. A dry run asks the

@@ -53,7 +53,7 @@ def list_(workspace: Workspace, as_json: bool) -> None:
     "--launched",
     metavar="DAYS",
     type=click.IntRange(1),
-    help="Instead: what you launched by hand, with its files here, and not anew for so many days.",
+    help="Instead: what you launched by hand, and its files here, once it is so many days old.",
 )
 def prune(
     workspace: Workspace, as_json: bool, closed: tuple[str, ...], launched: int | None
