@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ci_tools.kubeflow import archives
 from ci_tools.kubeflow.reads import Places, Watch
 from ci_tools.kubeflow.runlog import write_everything_to
 
@@ -59,6 +60,7 @@ def compile_files(
     from kfp import compiler  # noqa: F401 - so that the forks have it
 
     redirect_templates(Path(templates), Path(specs))
+    archives.make_equal()
     os.chdir(repository)
     waiting = list(enumerate(files))
     running: dict[int, tuple[str, Path, float]] = {}
