@@ -200,6 +200,21 @@ def test_what_cannot_be_followed_is_compiled_every_time(bench: Bench, above: str
     assert "compiled every time, for it" in log.read_text()
 
 
+def test_a_pipeline_that_loads_by_name_is_kept(bench: Bench) -> None:
+    """Also in a repository of no ci.yaml, whose name only git knows."""
+    (bench.root / ".git").mkdir()
+    text = PIPELINE.format(above="from ci_tools.components import load", rows="3")
+    loaded = 'load_component_from_file("component_specs/train.yaml")'
+    assert loaded in text
+    bench.write("pipelines/training.py", text.replace(loaded, 'load("train")'))
+    bench.compile()
+    bench.again()
+    assert bench.again() == []
+    bench.write("build/component_specs/train.yaml", TEMPLATE.format(image="other"))
+    assert bench.again() == ["training.py"]
+    assert bench.compile()["training"].images == ["other"]
+
+
 def test_only_what_changed_is_compiled(bench: Bench) -> None:
     bench.write("pipelines/steps.py", "")
     bench.write(
