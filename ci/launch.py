@@ -187,6 +187,7 @@ def _compiled(
             specs,
             out,
             os.cpu_count() or 1,
+            compiling.kept(workspace, specs),
             only=pipeline,
         )
     if pipeline not in known:

@@ -25,7 +25,7 @@ from ci_tools.errors import (
     RunFailedError,
     UnpinnedImageError,
 )
-from ci_tools.kubeflow import ir
+from ci_tools.kubeflow import child, ir
 from tests.fakes import kubeflow
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.published import Project, Repositories
@@ -119,6 +119,24 @@ def test_ci_s_images_are_used_by_default(project: Project, server: FakeKubeflow)
     (made,) = launched.training.runs
     assert (made.state, made.run_id) == ("SUCCEEDED", run["run_id"])
     assert place.console.warnings == []
+
+
+def test_what_is_as_it_was_is_not_compiled_again(
+    project: Project, registry: Repositories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = launch(project)
+    asked: list[str] = []
+    ask = child.ask
+    monkeypatch.setattr(
+        child, "ask", lambda verb, *a, **k: asked.append(verb) or ask(verb, *a, **k)
+    )
+    again, _ = launch(project)
+    assert asked == []
+    assert image_of(again) == image_of(first)
+    digest = tagged(registry, project, "dev")
+    own, _ = launch(project, train=f"{project.host}/me/train:dev")
+    assert image_of(own).endswith(digest)
+    assert asked == ["compile"]
 
 
 def test_the_work_tree_stays_as_it_is(project: Project) -> None:
