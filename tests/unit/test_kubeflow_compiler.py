@@ -103,6 +103,22 @@ def test_same_sources_same_bytes_and_nothing_left_in_them(repository: Path) -> N
     assert [path.name for path in (repository / "pipelines").iterdir()] == ["training.py"]
 
 
+def test_pipelines_that_a_function_makes_are_all_compiled(repository: Path) -> None:
+    made = PIPELINE.replace("@dsl", "def make(name):\n  @dsl").replace('"training"', "name")
+    head, rest = made.split("  @dsl")
+    rest = ("  @dsl" + rest).replace("\n", "\n  ").rstrip()
+    ends = "\n  return training\n\none, two = make('one'), make('two')\nagain_one = one\n"
+    write(repository / "pipelines/made.py", head + rest + ends)
+    compiled = compile_all(repository)
+    assert {name: one.function for name, one in compiled.items()} == {
+        "one": "one", "two": "two", "training": "training",
+    }  # fmt: skip
+    named = {"first": config.Pipeline(file="pipelines/made.py", function="one")}
+    assert list(compile_all(repository, config.Pipelines(named=named))) == [
+        "first", "training", "two",
+    ]  # fmt: skip
+
+
 EMBEDDING = """\
 from kfp import dsl
 
