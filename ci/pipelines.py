@@ -68,12 +68,13 @@ def list_(workspace: Workspace) -> Listing:
             continue
         latest = inventory.latest(known.pipeline_id)
         tags = latest.tags if latest else {}
-        apart = known.mark is not None and (known.mark.apart or known.mark.by is not None)
         found.append(
             Listed(
                 pipeline=known.name,
                 pipeline_id=known.pipeline_id,
-                branch=known.mark.shown if known.mark and apart else tags.get("branch", "main"),
+                branch=known.mark.shown
+                if known.mark and known.mark.aside
+                else tags.get("branch", "main"),
                 version=latest.name if latest else "",
                 version_id=latest.version_id if latest else "",
                 commit=tags.get("commit", ""),

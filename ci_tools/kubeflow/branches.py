@@ -47,6 +47,11 @@ class Mark(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         return self.branch is not None or self.change is not None
 
     @property
+    def aside(self) -> bool:
+        """Whether it is nobody's production: a branch's or a person's."""
+        return self.apart or self.by is not None
+
+    @property
     def shown(self) -> str:
         """How a person calls it."""
         if self.change is not None:

@@ -259,11 +259,15 @@ def test_of_launches_only_this_project_s_own_are_deleted(
     assert len([*(place.home / "launches").iterdir()]) == 2  # the other's, and the notes
 
 
-def test_a_launch_that_a_schedule_runs_stays(project: Project, server: FakeKubeflow) -> None:
+def test_a_person_s_own_schedule_stops_no_launch_and_keeps_the_pipeline(
+    project: Project, registry: Repositories, server: FakeKubeflow
+) -> None:
     launch(project)
     (pipeline,) = server.pipelines
-    (version,) = server.versions
-    server.schedule("nightly", pipeline, version)
+    server.schedule("mine", pipeline)  # which names no version
+    tagged(registry, project, "dev")
+    launch(project, train=f"{project.host}/me/train:dev")
+    assert len(server.versions) == 2
     age(project, server, days=30)
     assert prune(project, 2)["training"] is False
     assert len(server.pipelines) == 1
