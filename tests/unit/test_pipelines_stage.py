@@ -185,9 +185,12 @@ def test_an_ir_that_was_not_proven_is_not_uploaded(served: Project, fake: FakeKu
     served.upload()
     served.repository.write("build/ir/demo.yaml", spec("other"))
     fake.requests.clear()
+    uploads = served.workspace().build / "uploads.json"
+    assert uploads.exists()
     with pytest.raises(MissingInputError, match="proven"):
         uploading.upload(served.workspace())
     assert fake.requests == []
+    assert not uploads.exists()  # `train` would take what is in it for this build's
 
 
 def test_a_floating_schedule_is_told(
