@@ -67,7 +67,7 @@ def _compile(workspace: Workspace, references: dict[str, str], specs: Path, out:
         specs,
         out,
         os.cpu_count() or 1,
-        Kept(workspace.home / KEPT, root, specs.resolve(), write=not workspace.dry_run),
+        kept(workspace, specs),
     )
     component_of = {reference: name for name, reference in references.items()}
     _prove(compilations, out.parent, set(references.values()), set(settings.allow_images))
@@ -76,6 +76,16 @@ def _compile(workspace: Workspace, references: dict[str, str], specs: Path, out:
             component_of[image] for image in one.pipeline.images if image in component_of
         )
     return Compiled(pipelines={name: one.pipeline for name, one in compilations.items()})
+
+
+def kept(workspace: Workspace, specs: Path) -> Kept:
+    """The earlier compilations of this machine. specs: the pinned templates."""
+    return Kept(
+        workspace.home / KEPT,
+        workspace.repository.resolve(),
+        specs.resolve(),
+        write=not workspace.dry_run,
+    )
 
 
 def _prove(

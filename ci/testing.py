@@ -172,7 +172,7 @@ class Testing:
         else:
             console.event("\n".join([f"{run.label}: {_ended(run)}", *_story(run)]))
         for note in run.notes[1 if run.unchanged else 0 :]:
-            console.event(f"{run.label}: not compared, {note}")
+            console.event(f"{run.label}: {note}")
         console.finished(run.label, run.passed)
 
 

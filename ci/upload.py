@@ -30,6 +30,8 @@ def upload(workspace: Workspace, marks: Mapping[str, str] | None = None) -> Uplo
     file is not the one that was proven; KubeflowError, CredentialsError,
     UploadConflictError, FloatingScheduleError.
     """
+    # Should this fail, `train` must not run what an earlier build uploaded.
+    (workspace.build / FILE).unlink(missing_ok=True)
     compiled = workspace.read(compiling.FILE, Compiled, made_by="compile")
     for pipeline in compiled.pipelines.values():
         path = workspace.build / pipeline.path

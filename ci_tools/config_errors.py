@@ -12,6 +12,8 @@ import msgspec
 from ci_tools.errors import ConfigError
 
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
+# What YAML makes of a text that its author thinks to be one: 2026-01-31, 1.10, yes.
+_UNQUOTED = re.compile(r"got `(date|datetime)`|Expected `str( \| null)?`, got `(int|float|bool)`")
 
 
 def explained(name: str, kind: type[Any], message: str, schema: str | None = None) -> ConfigError:
@@ -21,9 +23,10 @@ def explained(name: str, kind: type[Any], message: str, schema: str | None = Non
     """
     match = _UNKNOWN.search(message)
     if not match:
+        quotes = "Put it in quotes, to make it a text" if _UNQUOTED.search(message) else "Mend it"
         return ConfigError(
             f"{name}: {message.replace('`', chr(39)).replace('$.', '')}",
-            f"Mend it; 'python -m ci schema {schema or name}' prints what it may hold",
+            f"{quotes}; 'python -m ci schema {schema or name}' prints what it may hold",
         )
     field, path = match["field"], match["path"] or ""
     valid = _fields_at(kind, path)

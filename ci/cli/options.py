@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -238,22 +237,29 @@ fail_fast = click.option("--fail-fast", is_flag=True, help="Stop at the first im
 
 
 def parsed(given: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE pairs; a value is read as YAML, so that 3 is a number and x a string.
+    """NAME=VALUE pairs, as text: only the pipeline knows of what type a value is.
 
+    Quotes around the whole of a value are YAML's, and taken off.
     Raises ConfigError for one without a name or an equals sign.
     """
-    import yaml
-
-    from ci_tools import yaml_safe
-
     values: dict[str, Any] = {}
     for pair in given:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier():
             raise ConfigError(f"'{pair}' is no parameter", "Write it as -p NAME=VALUE")
-        try:
-            values[name] = yaml_safe.load(text)
-            json.dumps(values[name], allow_nan=False)
-        except (yaml.YAMLError, TypeError, ValueError):
-            values[name] = text  # not YAML, or what JSON has not, as a date: a plain string
+        values[name] = _unquoted(text)
     return values
+
+
+def _unquoted(text: str) -> str:
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        return text
+    import yaml
+
+    from ci_tools import yaml_safe
+
+    try:
+        inner = yaml_safe.load(text)
+    except yaml.YAMLError:
+        return text
+    return inner if isinstance(inner, str) else text

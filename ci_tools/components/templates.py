@@ -140,17 +140,23 @@ def _claim(found: dict[str, str], image: str, name: str) -> None:
 def image_nodes(text: str, shown: str) -> list[ImageNode]:
     """The image scalars of a v1 component or of a v2 one (a compiled IR).
 
-    Raises TemplateError.
+    A second document, which holds what concerns a platform, names no component: the
+    proof of what is compiled reads it. Raises TemplateError.
     """
     mark = 1 if text.startswith("\ufeff") else 0  # libyaml does not count it
     try:
-        root = yaml_safe.compose(text[mark:])
+        documents = yaml_safe.compose_all(text[mark:])
     except yaml.YAMLError as error:
         problem = getattr(error, "problem_mark", None)
         where = f" at line {problem.line + 1}" if problem else ""
         raise TemplateError(f"{shown} does not parse{where}", "Mend the YAML") from error
+    root = documents[0] if documents else None
     holders = [_child(_child(root, "implementation", shown), "container", shown)]
     executors = _child(_child(root, "deploymentSpec", shown), "executors", shown)
+    if len(documents) > (2 if executors else 1):
+        raise TemplateError(
+            f"{shown} holds {len(documents)} YAML documents", "Keep one component in a file"
+        )
     if isinstance(executors, yaml.MappingNode):
         holders += [_child(executor, "container", shown) for _, executor in executors.value]
     pairs = [pair for holder in holders if (pair := _pair(holder, "image", shown)) is not None]

@@ -25,7 +25,7 @@ from ci_tools.kubeflow import reads
 from ci_tools.kubeflow.ir import TaskImage
 
 _LAST = 4
-_CODE = ("compile_child.py", "reads.py", "ir.py", "kept.py")
+_CODE = ("archives.py", "compile_child.py", "reads.py", "ir.py", "kept.py")
 
 
 class Pipeline(msgspec.Struct, frozen=True):

@@ -107,7 +107,10 @@ def test_a_signing_key_is_named_once(repository: Any, signing: str) -> None:
         ("? [a]\n: 1\n", "does not parse"),
         ("1: 2", "Expected 'str'"),
         ("on: x", "Expected 'str'"),
-        ("project: 2024-01-01", "Expected 'str | null', got 'date'"),
+        ("project: 2024-01-01", "Expected 'str | null', got 'date'.*Put it in quotes"),
+        ("project: 1.10", "Expected 'str | null', got 'float'.*Put it in quotes"),
+        ("project: [a]", "Expected 'str | null', got 'array'.*Mend it"),
+        ("pipelines: {named: {a: {parameters: {day: 2024-01-01}}}}", "'date'.*Put it in quotes"),
     ],
 )
 def test_yaml_that_is_no_declaration(repository: Any, text: str | bytes, said: str) -> None:

@@ -210,6 +210,15 @@ def test_a_run_that_takes_too_long_is_cancelled_and_waited_for(
         train.raise_failures(training)
 
 
+def test_a_run_that_waits_for_a_person_says_so_when_its_time_is_over(world: World) -> None:
+    world.kubeflow.states = ["RUNNING", "PAUSED"]
+    world.tests = {"training": declaring(slow="{timeout: 1}")}
+    world.commit()
+    training = world.train()
+    with pytest.raises(RunTimeoutError, match=r"cancelled after 1 seconds while it was PAUSED"):
+        train.raise_failures(training)
+
+
 def away_once_it_is_watched(world: World, requests: int) -> None:
     """The second look at the run, and so many requests in all, get no answer but 503."""
     looks = []
