@@ -71,7 +71,7 @@ class Workspace:
     def epoch(self) -> int | None:
         """The time that images are made to bear, in seconds since 1970: of the
         commit, so that building it again gives the same bytes where the Dockerfile
-        allows. SOURCE_DATE_EPOCH comes first; None outside git.
+        allows. SOURCE_DATE_EPOCH comes first; None where there is no commit.
 
         Raises ConfigError for a SOURCE_DATE_EPOCH that is no number.
         """
@@ -108,7 +108,8 @@ class Workspace:
     def servables(self) -> dict[str, Servable]:
         """Component name -> declaration, for every directory that holds one.
 
-        Raises ConfigError, also for a declaration without a Dockerfile beside it.
+        Raises ConfigError, also for a declaration without a Dockerfile beside it, and
+        for a pattern that is none.
         """
         found: dict[str, Servable] = {}
         by_directory = {
@@ -116,7 +117,14 @@ class Workspace:
             for name, component in self.components.items()
         }
         for pattern in self.config.servables:
-            for path in sorted(self.repository.glob(f"{pattern}/{declaration.FILE}")):
+            try:
+                paths = sorted(self.repository.glob(f"{pattern}/{declaration.FILE}"))
+            except (NotImplementedError, ValueError) as error:
+                raise ConfigError(
+                    f"ci.yaml: '{pattern}' of 'servables' is no pattern ({error})",
+                    "Write it relative to the repository, as in 'servables/*'",
+                ) from error
+            for path in paths:
                 directory = str(path.parent.relative_to(self.repository))
                 if directory not in by_directory:
                     raise ConfigError(
@@ -240,9 +248,10 @@ class Workspace:
         storage.write(self.build / name, document)
 
     def shown(self, path: Path) -> str:
-        """A path as a person wants to read it."""
-        base = self.repository.parent if path.is_absolute() else Path()
-        return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+        """A path as a person wants to read it: what is below the repository from there."""
+        return str(
+            path.relative_to(self.repository) if path.is_relative_to(self.repository) else path
+        )
 
 
 def _embedded_at_rest() -> Environment:
