@@ -173,6 +173,7 @@ def _finished(
         for component in planned:
             component.shard = assigned[component.name]
     workspace.write(FILE, result)
+    workspace.planned = result
     return result
 
 

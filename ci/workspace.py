@@ -19,7 +19,7 @@ from ci_tools.components import context, discovery, keys
 from ci_tools.components.discovery import Component
 from ci_tools.components.references import valid_name
 from ci_tools.config import Config, Environment, PredictionService, Registry
-from ci_tools.documents import Document, Source
+from ci_tools.documents import Document, Plan, Source
 from ci_tools.errors import ConfigError
 from ci_tools.images.secrets import Secrets
 from ci_tools.scanner import declared, policy
@@ -38,6 +38,7 @@ class Workspace:
     config_file: of another project in the repository; None for ci.yaml at its root.
     home:    state of this machine (embedded environment, caches).
     dry_run: nothing may be written, started or asked over the network.
+    planned: what `plan` last said here, for a dry run leaves no plan.json.
     """
 
     repository: Path
@@ -47,6 +48,7 @@ class Workspace:
     dry_run: bool = False
     console: Console = field(default_factory=Console)
     config_file: Path | None = None
+    planned: Plan | None = field(default=None, init=False)
 
     @cached_property
     def config(self) -> Config:

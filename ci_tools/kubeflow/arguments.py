@@ -45,7 +45,7 @@ def checked(
     if missing:
         raise ConfigError(
             f"pipeline '{pipeline}' needs a value for {', '.join(map(repr, missing))}",
-            f"Give it under 'pipelines.named.{pipeline}.parameters' in ci.yaml",
+            "Give it with -p NAME=VALUE, or under 'parameters' of the pipeline in ci.yaml",
         )
     return {name: _coerced(pipeline, name, declared[name], v) for name, v in given.items()}
 
@@ -64,7 +64,9 @@ def _coerced(pipeline: str, name: str, parameter: Parameter, value: JsonValue) -
         raise ConfigError(
             f"parameter '{name}' of pipeline '{pipeline}' must be "
             f"{_WORDS.get(parameter.type, parameter.type)}, not {json.dumps(value)}",
-            f"Mend 'pipelines.named.{pipeline}.parameters.{name}' in ci.yaml",
+            f"Mend it: -p {name}="
+            + ("\"'TEXT'\" (in quotes of its own)" if parameter.type == "STRING" else "VALUE")
+            + ", or 'parameters' of the pipeline in ci.yaml",
         ) from error
 
 

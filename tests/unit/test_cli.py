@@ -252,6 +252,13 @@ def test_a_repository_without_a_dockerfile(repository: Any) -> None:
     assert "no file here is called Dockerfile" in done.stdout
 
 
+def test_a_dry_run_of_everything_plans_once(project: Any) -> None:
+    project.write("ci.yaml", "project: ml\ncomponents: {train: {args: {unused: x}}}\n")
+    done = ci("run", "--dry-run", cwd=project.root)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is called 'unused'") == 1
+
+
 @pytest.mark.parametrize("under_git", [True, False])
 def test_below_the_root_it_is_the_same_project(project: Any, under_git: bool) -> None:
     if under_git:
