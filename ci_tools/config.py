@@ -8,6 +8,7 @@ equal.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -263,7 +264,7 @@ def load(repository: Path) -> Config:
     nearest valid one), a key that is there twice, or a wrong type.
     """
     path = repository / FILE
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere was meant to be read
         return Config()
     return parse(path, Config)
 
@@ -278,6 +279,8 @@ def parse(path: Path, kind: type[T], *, name: str | None = None, schema: str | N
     """
     name = name or path.name
     try:
+        if path.is_fifo() or path.is_socket():  # it would be waited for
+            raise ConfigError(f"{name} is no regular file", "Mend the file")
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{name} cannot be read ({error.strerror})", "Mend the file") from error

@@ -78,7 +78,8 @@ def source(repository: Path) -> Source:
         branch = branch.strip().removeprefix("origin/")
     return Source(
         commit=commit,
-        branch=branch or None,
+        # Git lets it be of any bytes, and documents are UTF-8.
+        branch=os.fsencode(branch).decode("utf-8", "backslashreplace") or None,
         dirty=len(entries) > len(lines),
     )
 

@@ -252,6 +252,22 @@ def test_a_repository_without_a_dockerfile(repository: Any) -> None:
     assert "no file here is called Dockerfile" in done.stdout
 
 
+def test_names_from_elsewhere_do_nothing_to_a_terminal(project: Any) -> None:
+    project.write("new\nline\x1b[31m/Dockerfile", "FROM scratch\n")
+    command = f"{sys.executable} -m ci plan --dry-run"
+    done = in_bash(f"script -qec {command!r} /dev/null", project.root)  # a terminal
+    assert "new\\nline\\x1b[31m/Dockerfile" in done.stdout
+    assert "\x1b[31m" not in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_a_locale_that_lacks_our_signs(project: Any, encoding: str) -> None:
+    project.write("ci.yaml", "project: ml\nservables: ['→']\n")
+    project.write("x→/Dockerfile", "FROM scratch\n")
+    done = ci("plan", "--dry-run", cwd=project.root, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_dry_run_of_everything_plans_once(project: Any) -> None:
     project.write("ci.yaml", "project: ml\ncomponents: {train: {args: {unused: x}}}\n")
     done = ci("run", "--dry-run", cwd=project.root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -170,6 +171,17 @@ def test_merge_keys_still_work(repository: Any) -> None:
 def test_a_directory_or_a_file_we_may_not_read(repository: Any) -> None:
     (repository.root / "ci.yaml").mkdir()
     with pytest.raises(ConfigError, match=r"ci.yaml cannot be read"):
+        config.load(repository.root)
+
+
+def test_a_link_that_leads_nowhere_and_a_pipe(repository: Any) -> None:
+    path = repository.root / "ci.yaml"
+    path.symlink_to("nowhere.yaml")
+    with pytest.raises(ConfigError, match=r"ci.yaml cannot be read \(No such file"):
+        config.load(repository.root)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=r"ci.yaml is no regular file"):
         config.load(repository.root)
 
 

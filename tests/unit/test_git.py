@@ -101,6 +101,14 @@ def test_a_detached_checkout_asks_jenkins(repository: Any, monkeypatch: pytest.M
     assert git.source(repository.root).branch == "PR-7"
 
 
+def test_a_branch_that_is_no_utf8_goes_into_documents(repository: Any) -> None:
+    repository.commit()
+    subprocess.run(
+        ["git", "-C", os.fsencode(repository.root), "checkout", "-q", "-b", b"br\xffx"], check=True
+    )
+    assert git.source(repository.root).branch == "br\\xffx"
+
+
 def test_no_repository_at_all(repository: Any) -> None:
     repository.write("a/b")
     assert git.files(repository.root) == ["a/b"]
