@@ -44,11 +44,9 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _interrupted)
     try:
-        import click
-
-        from ci.cli import cli  # here, so that Ctrl-C meanwhile is met
-
-        code = cli.main(prog_name="kfp-ci", standalone_mode=False)
+        code = _command()
+    except KeyboardInterrupt:
+        _leave(str(_INTERRUPTED), _INTERRUPTED.exit_code)
     except ModuleNotFoundError as error:
         if (error.name or "ci").partition(".")[0] in ("ci", "ci_tools"):
             raise  # a defect of ours
@@ -59,8 +57,6 @@ def main() -> None:
         )
         _tell(str(missing))
         sys.exit(missing.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _leave(str(_INTERRUPTED), _INTERRUPTED.exit_code)
     except OutputClosedError as error:  # `ci plan --json | head`: nobody is to be told
         _discard(sys.stdout)
         sys.exit(error.exit_code)
@@ -68,10 +64,6 @@ def main() -> None:
         if process.stopping() or isinstance(error, InterruptedRunError):
             _leave(str(error), error.exit_code)
         _tell(str(error))
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        with _whoever_reads():
-            error.show()
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in _NO_ROOM:
@@ -86,6 +78,23 @@ def main() -> None:
     if process.stopping():  # somebody on the way took the exception for himself
         _leave(str(_INTERRUPTED), _INTERRUPTED.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _command() -> object:
+    """What the command line asks for; its exit code where it has one. Imports are here,
+    so that Ctrl-C meanwhile is met, and a package that is not there."""
+    import click
+
+    from ci.cli import cli
+
+    try:
+        return cli.main(prog_name="kfp-ci", standalone_mode=False)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except click.ClickException as error:
+        with _whoever_reads():
+            error.show()
+        return error.exit_code
 
 
 def _open_streams() -> None:
