@@ -16,6 +16,7 @@ from ci_tools import storage
 from ci_tools.documents import Deployed, FailedService, Lock, Revision
 from ci_tools.errors import (
     CIError,
+    ConfigError,
     CredentialsError,
     InterruptedRunError,
     MissingInputError,
@@ -182,7 +183,7 @@ def dry_run(workspace: Workspace) -> list[str]:
     for component, servable in workspace.servables.items():
         try:
             model = models.of(workspace, servable)
-        except MissingInputError:
+        except (ConfigError, MissingInputError):
             model = None  # the training run that makes it has not been yet
         settings = workspace.service_settings()
         image = images.get(component)

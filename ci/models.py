@@ -6,7 +6,7 @@ from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.config_training import DEFAULT
 from ci_tools.documents import Model, Training
-from ci_tools.errors import MissingInputError, ServiceError
+from ci_tools.errors import ConfigError, MissingInputError, ServiceError
 from ci_tools.file_uri import path_of
 from ci_tools.serving.declaration import Servable
 
@@ -14,8 +14,8 @@ from ci_tools.serving.declaration import Servable
 def of(workspace: Workspace, servable: Servable) -> Model | None:
     """The model a servable serves: the file it names, or what a pipeline's run made.
 
-    Raises MissingInputError when that run has not been, failed, or made no such
-    artifact.
+    Raises MissingInputError when that run has not been, failed, or left the artifact
+    without a hash, and ConfigError when it made no artifact of that name.
     """
     source = servable.model
     if source is None:
@@ -35,11 +35,18 @@ def of(workspace: Workspace, servable: Servable) -> Model | None:
             again,
         )
     artifact = runs[-1].artifacts.get(source.artifact or "")
-    if artifact is None or artifact.sha256 is None:
+    if artifact is None:
+        made = ", ".join(sorted(runs[-1].artifacts)) or "none"
+        raise ConfigError(
+            f"'{servable.service}' serves the artifact '{source.artifact}' of "
+            f"'{source.pipeline}', whose run made no such one; it made: {made}",
+            "Mend model.artifact in servable.yaml, or return the artifact from the pipeline",
+        )
+    if artifact.sha256 is None:
         raise MissingInputError(
-            f"the run of '{source.pipeline}' made no artifact '{source.artifact}' "
-            "whose hash is known",
-            "Mend 'model' in servable.yaml, or the pipeline's outputs",
+            f"of the artifact '{source.artifact}' that the run of '{source.pipeline}' made "
+            "no hash is known",
+            again,
         )
     return _settled(workspace, Model(uri=artifact.uri, sha256=artifact.sha256))
 

@@ -125,7 +125,7 @@ def placeholders(workspace: Workspace) -> dict[str, str]:
 
     return {
         component.name: f"{workspace.registry.host}/{component.repository}@sha256:{component.key}"
-        for component in planning.plan(workspace).components
+        for component in (workspace.planned or planning.plan(workspace)).components
     }
 
 

@@ -171,6 +171,7 @@ def _finished(
         for component in planned:
             component.shard = assigned[component.name]
     workspace.write(FILE, result)
+    workspace.planned = result
     return result
 
 
@@ -216,7 +217,7 @@ def lines(result: Plan, jobs: int, costs: scaling.Costs) -> list[str]:
     width = max((len(component.name) for component in result.components), default=0)
     listed = [
         f"{component.name:<{width}}  {component.key[:12]}{'~' if component.provisional else ' '}  "
-        f"{component.state:<7}  {component.dockerfile}"
+        f"{component.state:<7}  {printable(component.dockerfile)}"
         + (f"  (from {', '.join(component.parents)})" if component.parents else "")
         + (f"  forced by {printable(component.forced)}" if component.forced else "")
         for component in result.components

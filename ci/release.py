@@ -9,7 +9,6 @@ import msgspec
 from ci import built, choosing, evidence, publishing
 from ci import compile as compiling
 from ci import deploy as deploying
-from ci import plan as planning
 from ci import train as training
 from ci import upload as uploading
 from ci.evidence import Origin, Sboms
@@ -124,7 +123,7 @@ def dry_run(workspace: Workspace) -> list[str]:
     """What a release of this work tree would hold. Asks nobody."""
     source = workspace.source
     parts = {
-        "images": [component.name for component in planning.plan(workspace).components],
+        "images": list(workspace.components),
         "pipelines": list(compiling.dry_run(workspace).pipelines),
         "services": [servable.service for servable in workspace.servables.values()],
     }

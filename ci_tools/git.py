@@ -78,20 +78,34 @@ def source(repository: Path) -> Source:
         branch = branch.strip().removeprefix("origin/")
     return Source(
         commit=commit,
-        branch=branch or None,
+        # Git lets it be of any bytes, and documents are UTF-8.
+        branch=os.fsencode(branch).decode("utf-8", "backslashreplace") or None,
         dirty=len(entries) > len(lines),
     )
 
 
 def default_name(repository: Path) -> str:
-    """The last part of the origin's URL, else the directory's name."""
+    """The last part of the origin's URL, else the name of the directory, which for all
+    work trees of one clone is the first one's."""
     url = _git(repository, "config", "--get", "remote.origin.url")
     name = PurePosixPath((url or "").strip().rstrip("/").replace(":", "/")).name
-    return name.removesuffix(".git") or repository.resolve().name
+    return name.removesuffix(".git") or _first_work_tree(repository).name
+
+
+def _first_work_tree(repository: Path) -> Path:
+    """The directory that was cloned or made, of which others may be work trees."""
+    here = repository.resolve()
+    if not (here / ".git").is_file():
+        return here
+    told = _git(repository, "rev-parse", "--path-format=absolute", "--git-common-dir")
+    shared = Path((told or "").removesuffix("\n"))
+    return shared.parent if shared.name == ".git" else here
 
 
 def commit_time(repository: Path) -> int | None:
-    """When HEAD was committed, in seconds since 1970; None outside git."""
+    """When HEAD was committed, in seconds since 1970; None where there is no commit."""
+    if commit_of(repository) is None:
+        return None
     told = _git(repository, "log", "-1", "--format=%ct", "HEAD")
     return int(told) if told and told.strip().isdigit() else None
 

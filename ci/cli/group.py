@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from ci import __version__
+from ci_tools.errors import OutputClosedError
 
 SECTIONS = {
     "Stages, in order": "plan build merge pin compile upload train deploy release".split(),
@@ -53,11 +57,33 @@ class Contents(click.Group):
                 importlib.import_module(f"ci.cli.{module}")
         return super().get_command(ctx, cmd_name)
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _closed_pipe():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _closed_pipe():
+            return super().invoke(ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in SECTIONS.items():
             commands = [(name, self.get_command(ctx, name)) for name in names]
             with formatter.section(title):
                 formatter.write_dl([(name, c.get_short_help_str(70)) for name, c in commands if c])
+
+
+@contextlib.contextmanager
+def _closed_pipe() -> Iterator[None]:
+    """Before click and rich make it an exit with 1, which is a defect's code."""
+    closed = OutputClosedError("nobody reads the output any more", "Read all of it")
+    try:
+        yield
+    except BrokenPipeError:  # `ci plan --json | head`
+        raise closed from None
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            raise closed from None
+        raise
 
 
 @click.group(cls=Contents, context_settings={"help_option_names": ["-h", "--help"]})

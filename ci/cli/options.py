@@ -57,15 +57,28 @@ def log(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _here() -> str:
+    """The project that the current directory is in: below the root of its git repository
+    the nearest directory that holds a ci.yaml, else that root, else just here."""
+    here = Path.cwd()
+    above = [here, *here.parents]
+    root = next((folder for folder in above if (folder / ".git").exists()), here)
+    within = above[: above.index(root) + 1]
+    return str(next((folder for folder in within if (folder / "ci.yaml").is_file()), root))
+
+
+repository = click.option(
+    "--repo",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=_here,
+    help="The repository (default: the one that this directory is in).",
+)
+
+
 def stage(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options every stage has; the command gets a Workspace instead of them."""
 
-    @click.option(
-        "--repo",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        default=".",
-        help="The repository (default: here).",
-    )
+    @repository
     @click.option(
         "--config",
         "config_file",

@@ -167,8 +167,9 @@ def remove_containers(home: Path, port: int) -> int:
                     removed += 1
     except (DockerException, OSError) as error:  # requests' own are the latter
         raise EngineError(
-            f"the stand-in's containers could not be removed ({error})",
-            "Start the engine and run 'python -m ci local down' again",
+            "the Docker engine does not answer, so that containers of the stand-in, if there "
+            f"are any, were not removed ({error})",
+            "Start it and run 'python -m ci local down' again",
         ) from error
     return removed
 

@@ -269,13 +269,109 @@ def test_completion(shell: str) -> None:
         assert checked.returncode == 0
 
 
-def test_a_reader_that_leaves_early(project: Any) -> None:
-    command = f"{sys.executable} -m ci schema | head -1"
+def in_bash(command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command.replace("CI", f"{sys.executable} -m ci")],
+        cwd=cwd, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["schema", "--help", "plan --help", "exit-codes"])
+def test_a_reader_that_leaves_early(command: str) -> None:
+    done = in_bash(f"CI {command} | true; exit ${{PIPESTATUS[0]}}")
+    assert done.returncode == errors.OutputClosedError.exit_code
+    assert done.stderr == ""
+    assert in_bash("CI schema | head -1").stdout == "{\n"
+
+
+@pytest.mark.parametrize("command", ["schema", "plan --help", "plan --dry-run"])
+def test_output_on_a_full_disk(project: Any, command: str) -> None:
+    done = in_bash(f"CI {command} >/dev/full", project.root)
+    assert done.returncode == errors.WriteError.exit_code
+    assert done.stderr.startswith("ERROR: the output could not be written (No space left")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_error_that_cannot_be_told_has_its_code(project: Any) -> None:
+    assert in_bash("CI nothing 2>/dev/full").returncode == errors.USAGE_EXIT_CODE
+    project.write("ci.yaml", "projct: x")
+    done = in_bash("CI plan --dry-run 2>/dev/full", project.root)
+    assert done.returncode == errors.ConfigError.exit_code
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_without_the_standard_streams(project: Any, closed: str) -> None:
+    done = in_bash(f"CI plan --dry-run {closed}", project.root)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert ("train" in done.stdout) == (">&- " not in f" {closed} ".replace("2>&-", ""))
+
+
+def test_a_python_without_our_packages(project: Any) -> None:
     done = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "{\n"
-    assert "Traceback" not in done.stderr
+        [sys.executable, "-S", "-m", "ci", "plan", "--dry-run"],
+        cwd=project.root, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == errors.ToolError.exit_code
+    assert done.stderr.startswith("ERROR: the Python package ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_repository_without_a_dockerfile(repository: Any) -> None:
+    repository.write("README", "")
+    done = ci("plan", "--dry-run", cwd=repository.root)
+    assert "no file here is called Dockerfile" in done.stdout
+
+
+def test_names_from_elsewhere_do_nothing_to_a_terminal(project: Any) -> None:
+    project.write("new\nline\x1b[31m/Dockerfile", "FROM scratch\n")
+    command = f"{sys.executable} -m ci plan --dry-run"
+    done = in_bash(f"script -qec {command!r} /dev/null", project.root)  # a terminal
+    assert "new\\nline\\x1b[31m/Dockerfile" in done.stdout
+    assert "\x1b[31m" not in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_a_locale_that_lacks_our_signs(project: Any, encoding: str) -> None:
+    project.write("ci.yaml", "project: ml\nservables: ['→']\n")
+    project.write("x→/Dockerfile", "FROM scratch\n")
+    done = ci("plan", "--dry-run", cwd=project.root, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_dry_run_of_everything_plans_once(project: Any) -> None:
+    project.write("ci.yaml", "project: ml\ncomponents: {train: {args: {unused: x}}}\n")
+    done = ci("run", "--dry-run", cwd=project.root)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is called 'unused'") == 1
+
+
+@pytest.mark.parametrize("under_git", [True, False])
+def test_below_the_root_it_is_the_same_project(project: Any, under_git: bool) -> None:
+    if under_git:
+        project.commit()
+    below = ci("plan", "--dry-run", "--json", cwd=project.root / "train")
+    assert (below.stdout == ci("plan", "--dry-run", "--json", cwd=project.root).stdout) == under_git
+
+
+def test_the_nearest_declaration_is_the_project(project: Any) -> None:
+    project.write("inner/ci.yaml", "project: inner\n")
+    project.write("inner/one/Dockerfile", "FROM scratch\n")
+    project.commit()
+    told = json.loads(ci("plan", "--dry-run", "--json", cwd=project.root / "inner/one").stdout)
+    assert told["project"] == "inner"
+    assert [one["name"] for one in told["components"]] == ["one"]
+
+
+@pytest.mark.parametrize("pattern", ["/etc", "", "a**"])
+def test_a_pattern_of_servables_that_is_none(project: Any, pattern: str) -> None:
+    project.write("ci.yaml", f"servables: ['{pattern}']")
+    done = ci("deploy", "--dry-run", cwd=project.root)
+    assert done.returncode == errors.ConfigError.exit_code
+    assert "of 'servables' is no pattern" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

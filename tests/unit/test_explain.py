@@ -164,7 +164,7 @@ def test_a_base_that_nobody_locked_is_taken_from_the_lock_and_said_so(project: A
 
 def test_what_the_lock_does_not_hold(project: Any) -> None:
     path = lock(project.root, None, "train")
-    assert told(project.root, "train") == ["train: not in repository/build/images.lock.json"]
+    assert told(project.root, "train") == ["train: not in build/images.lock.json"]
     content = storage.read(path, Lock, made_by="build")
     content.failed["train"] = FailedImage(step="test", message="m", todo="t", exit_code=21)
     storage.write(path, content)
@@ -235,7 +235,7 @@ def test_plan_against_a_lock(project: Any) -> None:
     project.write("train/src/run.py", "2")
     arguments = ("plan", "--dry-run", "--against", str(path))
     assert run(project.root, *arguments).splitlines()[-6:] == [
-        "against repository/build/images.lock.json:",
+        "against build/images.lock.json:",
         "  rebuild  leaf: parent ml/train changed",
         "  rebuild  train: file src/run.py changed",
         "  new      fresh",
@@ -244,7 +244,7 @@ def test_plan_against_a_lock(project: Any) -> None:
     ]
     found = json.loads(run(project.root, *arguments, "--json"))
     assert found["against"] == {
-        "lock": "repository/build/images.lock.json",
+        "lock": "build/images.lock.json",
         "rebuild": [
             {"name": "leaf", "reasons": ["parent ml/train changed"], "state": "unknown"},
             {"name": "train", "reasons": ["file src/run.py changed"], "state": "unknown"},

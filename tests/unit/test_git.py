@@ -87,6 +87,9 @@ def test_any_change_makes_it_dirty(repository: Any, name: str) -> None:
 def test_before_the_first_commit(repository: Any) -> None:
     repository.git("init", "-q")
     assert git.source(repository.root) == Source()
+    assert git.commit_time(repository.root) is None
+    repository.commit()
+    assert git.commit_time(repository.root) is not None
 
 
 def test_a_detached_checkout_asks_jenkins(repository: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +99,14 @@ def test_a_detached_checkout_asks_jenkins(repository: Any, monkeypatch: pytest.M
     assert git.source(repository.root).branch == "feature/x"
     monkeypatch.setenv("BRANCH_NAME", "PR-7")
     assert git.source(repository.root).branch == "PR-7"
+
+
+def test_a_branch_that_is_no_utf8_goes_into_documents(repository: Any) -> None:
+    repository.commit()
+    subprocess.run(
+        ["git", "-C", os.fsencode(repository.root), "checkout", "-q", "-b", b"br\xffx"], check=True
+    )
+    assert git.source(repository.root).branch == "br\\xffx"
 
 
 def test_no_repository_at_all(repository: Any) -> None:
@@ -113,6 +124,23 @@ def test_the_name_is_the_origins(repository: Any, url: str) -> None:
     repository.git("init", "-q")
     repository.git("remote", "add", "origin", url)
     assert git.default_name(repository.root) == "name"
+
+
+def test_every_work_tree_has_the_name_of_the_first(repository: Any, tmp_path: Path) -> None:
+    repository.commit()
+    repository.git("worktree", "add", "-q", str(tmp_path / "other"))
+    assert git.default_name(tmp_path / "other") == git.default_name(repository.root)
+    repository.git("config", "remote.origin.url", "https://h/org/name.git")
+    assert git.default_name(tmp_path / "other") == "name"
+
+
+def test_a_submodule_has_a_name_of_its_own(repository: Any, tmp_path: Path) -> None:
+    repository.commit()
+    allowed = ("-c", "protocol.file.allow=always")
+    repository.git(*allowed, "submodule", "--quiet", "add", str(repository.root), "inner")
+    assert git.default_name(repository.root / "inner") == "repository"  # its origin's
+    repository.git("-C", "inner", "remote", "remove", "origin")
+    assert git.default_name(repository.root / "inner") == "inner"
 
 
 def test_a_repository_that_git_refuses_is_told(repository: Any) -> None:

@@ -318,6 +318,16 @@ def test_values_of_another_type_are_refused(name: str, given_: Any) -> None:
     assert ("Put it in quotes" in caught.value.todo) == (name == "s")
 
 
+@pytest.mark.parametrize(
+    ("name", "given_", "way"), [("n", "x", "-p n=VALUE"), ("s", 7, "-p s=\"'TEXT'\"")]
+)
+def test_a_value_is_mended_where_it_was_given(name: str, given_: Any, way: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        arguments.checked("demo.ann", TYPES, {name: given_})
+    assert caught.value.todo.startswith(f"Mend it: {way}")
+    assert "demo.ann" not in caught.value.todo  # a launch's own name, which ci.yaml has not
+
+
 def test_unknown_and_missing_parameters_are_named() -> None:
     declared = ir.parameters(parsed(SPEC))
     with pytest.raises(ConfigError, match="Did you mean 'rows'"):

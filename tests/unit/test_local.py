@@ -318,6 +318,25 @@ class TestDown:
         assert not (tmp_path / "artifacts").is_symlink()
         assert not (tmp_path / "local.json").exists()
 
+    @pytest.mark.parametrize("wipe", [False, True])
+    def test_where_no_engine_answers_the_rest_is_stopped(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wipe: bool
+    ) -> None:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")
+        port = daemon.choose_port(0)
+        process = daemon.start(SLEEP, home=tmp_path, log=tmp_path / "log", env={})
+        state.save(tmp_path, state.State(parts={"aws": state.Part(port=port, process=process)}))
+        told: list[str] = []
+        assert down(tmp_path, wipe=wipe, warn=told.append) == ["aws"]
+        assert not daemon.running(process)
+        assert len(told) == 1
+        assert "does not answer" in told[0]
+        assert stand_in.label(tmp_path, port) in told[0] if wipe else "local down" in told[0]
+        # The containers are found again by the next one, which has an engine.
+        told.clear()
+        assert down(tmp_path, wipe=wipe, warn=told.append) == []
+        assert len(told) == (0 if wipe else 1)
+
     def test_says_when_a_server_of_ours_cannot_be_stopped(self, tmp_path: Path) -> None:
         with serving({"X-Kfp-Ci-Environment": state.name(tmp_path)}) as port:
             state.save(tmp_path, state.State(parts={"registry": state.Part(port=port)}))

@@ -91,3 +91,9 @@ def test_of_several_tests_the_default_ones_model_is_deployed(tmp_path: Path) -> 
     assert model(made("a"), made("b")) == "s3://models/b"
     with pytest.raises(MissingInputError, match="no successful run"):
         model(made("default", unmet=["a is 0"]), made("smoke"))
+    other = run(artifacts={"fit.model": Artifact(uri="s3://m", sha256="0" * 64)})
+    with pytest.raises(ConfigError, match=r"'model' of 'p', .* it made: fit\.model"):
+        model(other)
+    unhashed = run(artifacts={"model": Artifact(uri="s3://m")})
+    with pytest.raises(MissingInputError, match="no hash is known"):
+        model(unhashed)

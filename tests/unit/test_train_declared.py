@@ -85,7 +85,7 @@ def test_only_files_of_that_name_below_the_directory_are_tests(repository: Any) 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("pipeline: p\ntests: {a: {expects: {}}}", "unknown key 'tests[...].expects'"),
+        ("pipeline: p\ntests: {a: {expects: {}}}", "unknown key 'tests.a.expects' (line 2)"),
         ("pipeline: p\ntests: {a: {expect: {metrics: {m: {minimum: 1}}}}}", "'min'"),
         ("pipeline: p\ntests: {}", "tests"),
         ("tests: {a: {}}", "pipeline"),

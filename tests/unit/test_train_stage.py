@@ -51,11 +51,11 @@ def test_a_test_is_run_judged_and_reported(world: World) -> None:
     training = world.train()
     (run,) = training.runs
     assert (run.test, run.state, run.parameters) == ("smoke", "SUCCEEDED", {"rows": 7})
-    assert run.unmet == ["accuracy is 0.8, below 0.9", "loss was not reported"]
+    assert run.unmet == ["accuracy is 0.8, below 0.9", "loss was not reported (reported: accuracy)"]
     assert world.cases() == {
         "train.training/smoke.run": "passed",
         "train.training/smoke.metrics.accuracy": "failure: accuracy is 0.8, below 0.9",
-        "train.training/smoke.metrics.loss": "failure: loss was not reported",
+        "train.training/smoke.metrics.loss": "failure: loss was not reported (reported: accuracy)",
         "train.training/smoke.duration": "passed",
     }
     root = ET.parse(world.repository.root / "build/reports/training.xml").getroot()
