@@ -177,6 +177,7 @@ class Service:
             "service": self.wanted.servable.service,
             "declaration": self.declared or self.wanted.text,
             "task_definition": now.task_definition if now else "",
+            "good": now.good if now else "",
             "desired": now.desired if now else 0,
             "ours": self.services.sha256(self.wanted),
         }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ci.promotion.services import Services
 from ci.promotion.target import Target
 from ci_tools.documents import JournalStep, Json
-from ci_tools.errors import CIError, DeploymentSupersededError
+from ci_tools.errors import CIError, DeploymentSupersededError, ServiceError
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.promotion.engine import Back
 from ci_tools.serving import declaration
@@ -58,7 +58,11 @@ class PipelinesBack:
 
 @dataclass(frozen=True)
 class ServicesBack:
-    """A service goes back to the revision that it ran, which is waited for and proven."""
+    """A service goes back to the revision that it ran, which is waited for and proven.
+
+    Where that was never verified (somebody deployed it by hand), a deployment that fails
+    goes back to the last one that was: there the service stays.
+    """
 
     services: Callable[[], Services]
     environment: str
@@ -67,30 +71,41 @@ class ServicesBack:
     def undo(self, step: JournalStep, /) -> str:
         before = step.before
         services, name, was = self.services(), before["service"], before["task_definition"]
+        good = before.get("good") or was  # none in journals of earlier versions
         now = services.now(name)
+        if now is None and was:
+            raise ServiceError(
+                f"the service '{name}' is gone, which ran {short(was)} before",
+                f"Make it again with {short(was)}",
+            )
         if now is None:
-            return "it does not run, as before" + ("" if was else self._cleared(services, before))
+            return "it does not run, as before" + self._cleared(services, before)
         if now.desired == 0 and before["desired"] == 0:
             return "it does not run, as before"
-        ours = now.sha256 == before["ours"]
-        if now.task_definition != was and not ours:
+        known = now.task_definition in (was, good)
+        if not known and now.sha256 != before["ours"]:
             raise DeploymentSupersededError(
                 f"the service '{name}' runs {short(now.task_definition)}, which neither was "
-                "there before nor is of this release",
+                "there before nor is of this release; see who else deploys to it, and let it run "
+                + (f"{short(was)} again" if was else "no task, as before"),
                 "See who else deploys to it",
             )
         if not was or before["desired"] == 0:
             services.stop(name, was or None)
-            self._disown(services, now.task_definition, was)
+            if not known:
+                self._disown(services, now.task_definition)
             return "scaled to 0 tasks, as before"
-        if now.task_definition == was and now.serves:
-            return f"{short(was)} serves as before"
+        goal = now.task_definition if known else was
+        told = "" if goal == was else f"; {short(was)}, which ran before, was never verified"
+        if now.task_definition == goal and now.serves:
+            return f"{short(goal)} serves {'as before' if goal == was else 'again'}{told}"
         servable = declaration.of(
             before["declaration"].encode(), self.environment, name=f"the declaration of '{name}'"
         )
-        services.go_back(servable, was, self.told)
-        self._disown(services, now.task_definition, was)
-        return f"{short(was)} serves again"
+        services.go_back(servable, goal, self.told)
+        if not known:
+            self._disown(services, now.task_definition)
+        return f"{short(goal)} serves again{told}"
 
     def _cleared(self, services: Services, before: Json) -> str:
         """What it registered before it was killed, which nothing can be using: a clause."""
@@ -100,13 +115,12 @@ class ServicesBack:
             return f"; what was registered for it stays ({error.what})"
         return f", and {', '.join(gone)} is deregistered" if gone else ""
 
-    def _disown(self, services: Services, ours: str, was: str) -> None:
+    def _disown(self, services: Services, ours: str) -> None:
         """Else it would be kept for ever, as what a release names. It only takes room."""
-        if ours != was:
-            try:
-                services.disown(ours)
-            except CIError as error:
-                self.told(f"{short(ours)} stays registered ({error.what})")
+        try:
+            services.disown(ours)
+        except CIError as error:
+            self.told(f"{short(ours)} stays registered ({error.what})")
 
 
 def ways_of(target: Target, told: Told) -> Mapping[str, Back]:
