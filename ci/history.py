@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ci.promotion import turn
 from ci.promotion.target import Target
 from ci.workspace import Workspace
 from ci_tools.documents import Promotion
@@ -14,22 +15,31 @@ from ci_tools.release.bundle import Bundle
 
 
 class History(msgspec.Struct, kw_only=True):
-    """Newest first. runs: the release that the environment runs, "" for none."""
+    """Newest first. runs: the release that the environment runs, "" for none.
+    unfinished: a promotion that is under way or was interrupted, and what to do; "" for none.
+    gone: why there are no older records; "" where these are all.
+    """
 
     environment: str
     runs: str
     records: list[Promotion]
+    unfinished: str = ""
+    gone: str = ""
 
 
 def history(workspace: Workspace) -> History:
-    """Raises RegistryError, CredentialsError."""
+    """Raises RegistryError, CredentialsError, MissingInputError."""
     target = Target(workspace)
-    kept = target.records.history()
+    kept, gone = target.records.known()
     stands = target.records.standing(kept[0] if kept else None)
+    journal = target.journals.read()
+    open_ = journal is not None and journal.open
     return History(
         environment=target.name,
         runs=stands.record.release if stands else "",
         records=[one.record for one in kept],
+        unfinished=". ".join(turn.unfinished(journal)) if journal and open_ else "",
+        gone=gone,
     )
 
 
@@ -48,8 +58,11 @@ def lines(found: History) -> list[str]:
         )
         for one in found.records
     ]
+    first = [f"'{found.environment}' runs {found.runs or 'no release'}"]
+    if found.unfinished:
+        first.append(f"UNFINISHED: {found.unfinished}")
     if len(rows) == 1:
-        return [f"nothing was promoted to '{found.environment}'"]
+        return [f"nothing was promoted to '{found.environment}'", *first[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     told = [
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
@@ -58,7 +71,9 @@ def lines(found: History) -> list[str]:
     for row, one in enumerate(found.records, start=1):
         if one.reason:
             told[row] += f"\n    {one.reason}"
-    return [f"'{found.environment}' runs {found.runs or 'no release'}", *told]
+    if found.gone:
+        told.append(f"what was before is not known: {found.gone}")
+    return [*first, *told]
 
 
 def difference(workspace: Workspace, before: str, after: str) -> Difference:

@@ -68,6 +68,7 @@ def gathered(
         approvals=approvals,
         promoted_before=promoted_before,
         unproven=unproven,
+        signs=target.signs,
     )
 
 
@@ -104,7 +105,7 @@ def _ran(target: Target, release: Release, allowed: Sequence[Key]) -> tuple[bool
     """Whether an environment was brought to it, and all of it was verified there; or else
     why the records that say so are not believed, "" where there are none."""
     why = ""
-    for kept in target.records.history():
+    for kept in target.records.walked():  # to the first: older ones may be gone
         if kept.record.outcome != "done" or kept.record.release != release.name:
             continue
         if not target.signs:

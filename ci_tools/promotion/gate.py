@@ -37,6 +37,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     by, approvals: who promotes, and who approved.
     promoted_before: whether the environment ran it once (a roll-back).
     unproven: why a record that says so of either environment is not believed, a clause.
+    signs: whether records of the environment are signed, so that one that is believed is
+                proof of what passed this gate before.
     """
 
     release: Release
@@ -52,6 +54,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     approvals: Sequence[str] = ()
     promoted_before: bool = False
     unproven: str = ""
+    signs: bool = False
 
 
 class Judged(msgspec.Struct, kw_only=True):
@@ -66,8 +69,10 @@ def judge(facts: Facts, settings: Promotion, action: Action) -> Judged:
 
     A roll-back goes to what the environment ran before: it need not be verified
     elsewhere again, and what its scan says today is a warning, since what is left
-    behind is known to be worse.
+    behind is known to be worse. So is that nobody can tell its branch, where a signed
+    record says that it ran: it was on one when it came.
     """
+    warnings: list[str] = []
     release = facts.release
     refusals = [facts.signature] if facts.signature else []
     refusals += [f"the release says of itself: {problem}" for problem in release.problems]
@@ -78,7 +83,8 @@ def judge(facts: Facts, settings: Promotion, action: Action) -> Judged:
     elif release.source.dirty:
         refusals.append("it was made of a work tree with changes that are in no commit")
     elif facts.branch_problem:
-        refusals.append(
+        proven = action == "rollback" and facts.promoted_before and facts.signs
+        (warnings if proven else refusals).append(
             f"nobody can tell which branch commit {release.source.commit[:12]} is on "
             f"({facts.branch_problem})"
         )
@@ -98,7 +104,7 @@ def judge(facts: Facts, settings: Promotion, action: Action) -> Judged:
     refusals += _approvals(facts, settings)
     scans = _scans(facts)
     if action == "rollback":
-        return Judged(refusals=refusals, warnings=scans)
+        return Judged(refusals=refusals, warnings=warnings + scans)
     return Judged(refusals=refusals + scans, warnings=[])
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci_tools import documents as d
-from ci_tools.errors import CIError, PromotionUnderWayError
+from ci_tools.errors import CIError, MissingInputError, PromotionUnderWayError
 from ci_tools.promotion import engine, journal, records
 
 
@@ -82,7 +82,7 @@ def begun(count: int) -> d.Journal:
 
 def run(world: World, one: d.Journal, *, alive: Any = lambda: None) -> None:
     steps = [Step(world, entry.name) for entry in one.steps]
-    engine.forward(one, steps, world.keep, alive=alive, told=lambda _: None)
+    engine.forward(one, steps, world.keep, alive=alive)
 
 
 def back(world: World, one: d.Journal) -> list[str]:
@@ -146,6 +146,27 @@ def test_what_was_there_before_is_looked_at_once() -> None:
     assert world.kept.steps[0].before == {"was": "old"}
 
 
+def test_what_is_said_to_be_done_is_done_again() -> None:
+    """Others may have been there meanwhile, or have written what is not so."""
+    world = World()
+    one = begun(2)
+    one.steps[0].state, one.steps[0].result = "done", {"is": "what somebody wrote"}
+    one.steps[0].before = {"was": "older"}
+    run(world, one)
+    assert world.values == {"s0": "new", "s1": "new"}
+    assert [step.result for step in one.steps] == [{"is": "new"}] * 2
+    assert one.steps[0].before == {"was": "older"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_journal_of_other_steps_is_told(count: int) -> None:
+    world = World()
+    steps = [Step(world, "s0"), Step(world, "s1")]
+    with pytest.raises(MissingInputError, match="other steps"):
+        engine.forward(begun(count), steps, world.keep, alive=lambda: None)
+    assert world.values == {"s0": "old", "s1": "old"}
+
+
 def test_the_journal_is_written_once_a_step() -> None:
     """Each writing is three requests to a registry, and as many more where it is slow."""
     world, states = World(), []
@@ -155,7 +176,7 @@ def test_the_journal_is_written_once_a_step() -> None:
 
     engine.forward(
         begun(2), [Step(world, "s0"), Step(world, "s1")], keep,
-        alive=lambda: None, told=lambda _: None,
+        alive=lambda: None,
     )  # fmt: skip
     assert states == [["begun", "pending"], ["done", "begun"]]
 
@@ -201,7 +222,7 @@ def test_nothing_is_done_of_what_cannot_be_written_down() -> None:
         raise CIError("the registry is away", "Wait")
 
     with pytest.raises(CIError):
-        engine.forward(begun(1), [Step(world, "s0")], keep, alive=lambda: None, told=lambda _: None)
+        engine.forward(begun(1), [Step(world, "s0")], keep, alive=lambda: None)
     assert world.values["s0"] == "old"
 
 

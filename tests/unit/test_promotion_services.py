@@ -9,9 +9,14 @@ import pytest
 from ci.promotion.services import EcsServices
 from ci.promotion.steps import Service
 from ci.promotion.wanted import Wanted
-from ci.promotion.ways import ServicesBack
+from ci.promotion.ways import PipelinesBack, ServicesBack
 from ci_tools import documents as d
-from ci_tools.errors import DeploymentFailedError, DeploymentSupersededError, ServiceError
+from ci_tools.errors import (
+    DeploymentFailedError,
+    DeploymentSupersededError,
+    MissingInputError,
+    ServiceError,
+)
 from ci_tools.serving import declaration
 from ci_tools.serving.cluster import Cluster
 from ci_tools.serving.revisions import RELEASE
@@ -209,6 +214,28 @@ def test_killed_over_what_was_done_by_hand_that_serves_again(world: World) -> No
     entry = world.promoted(V2)
     assert world.undo(entry) == "iris:2 serves again"
     assert (world.ecs.runs, world.names(3)) == ("iris:2", None)
+
+
+@pytest.mark.parametrize(
+    "before", [{}, {"service": "iris"}, {"service": 1, "declaration": [], "desired": "2"}]
+)
+def test_a_journal_that_does_not_say_what_was_before(world: World, before: d.Json) -> None:
+    world.promoted(V1)
+    entry = d.JournalStep(kind="service", name="service iris", state="begun", before=before)
+    with pytest.raises(MissingInputError, match="does not say what was there before"):
+        world.undo(entry)
+
+
+@pytest.mark.parametrize("ending", ["", "-", "1", "-0123"])
+def test_no_journal_has_all_versions_of_a_pipeline_deleted(ending: str) -> None:
+    before = {"training": {"pipeline_id": "1", "versions": [], "ending": ending}}
+    entry = d.JournalStep(kind="pipelines", name="pipelines", state="begun", before=before)
+
+    def never() -> Any:
+        raise AssertionError
+
+    with pytest.raises(MissingInputError):
+        PipelinesBack(never).undo(entry)
 
 
 def test_a_service_that_is_gone_is_not_called_put_back(world: World) -> None:
