@@ -58,7 +58,8 @@ def rollback(workspace: Workspace, what: str | None, request: Request) -> Promot
 
 def plan_of(workspace: Workspace, what: str | None, action: Action, request: Request) -> Planned:
     """What `promote` or `rollback` would do, and whether it would be refused. Changes nothing
-    but files below the build directory. Raises as they do, less what the doing raises."""
+    but files below the build directory. Raises as they do, less what the doing raises, and
+    PromotionRefusedError at once for a release that nobody signed, whatever it names."""
     target = Target(workspace)
     _ = target.settings
     bundle = target.find(what or "") if action == "promote" else _earlier(target, what)
@@ -67,6 +68,8 @@ def plan_of(workspace: Workspace, what: str | None, action: Action, request: Req
         target, bundle, action, by=by, approvals=request.approvals, look_only=True
     )
     judged = gate.judge(known, target.settings, action)
+    if not known.believed:
+        raise _refused(bundle.release.name, target.name, judged.refusals)
     refusals, warnings = judged.refusals, judged.warnings
     open_ = target.journals.read()
     try:

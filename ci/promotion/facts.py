@@ -51,7 +51,8 @@ def gathered(
                 signature = error.what
         # What an unsigned release names is not looked for anywhere.
         here = target.relocated(release) if action == "rollback" else release
-        scans, unscanned = ([], {}) if signature else _scans(target, here, publish=not look_only)
+        unsigned = signature or release.problems
+        scans, unscanned = ([], {}) if unsigned else _scans(target, here, publish=not look_only)
     on_branch, branch_problem = branch.result()
     verified, promoted_before, unproven = _proven(target, release, action, allowed)
     return Facts(

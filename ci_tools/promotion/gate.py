@@ -56,6 +56,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     unproven: str = ""
     signs: bool = False
 
+    @property
+    def believed(self) -> bool:
+        """Whether to look at what the release names: nobody signs one with problems."""
+        return not self.signature and not self.release.problems
+
 
 class Judged(msgspec.Struct, kw_only=True):
     """refusals: why it may not. warnings: what would be one, were it no roll-back."""
@@ -129,7 +134,7 @@ def _approvals(facts: Facts, settings: Promotion) -> list[str]:
 
 def _scans(facts: Facts) -> list[str]:
     """What today's scans say, a sentence for each image that does not pass."""
-    if facts.signature:
+    if not facts.believed:
         return []  # nobody looked at what an unsigned release names
     told: dict[str, str] = {}
     for one in facts.scans:
