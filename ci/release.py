@@ -152,7 +152,7 @@ def assemble(
 ) -> Release:
     """The release of these documents, without a name. Pure.
 
-    tested: the pipelines that must have had a training run. A run of another
+    tested: labels of the training tests that must have been run. A run of another
     version than the uploaded one does not count, and is left out.
     allowed: images by digest that pipelines may name beside the lock's.
     declared: component -> service, of every servable.
@@ -330,7 +330,7 @@ def _problems(
         for _, servable in sorted(servables.items())
         if servable.revision is None
     ]
-    for name in sorted(set(tested) - {run.pipeline for run in runs}):
+    for name in sorted(set(tested) - {run.label for run in runs}):
         problems.append(f"the training test of '{name}' was not run")
     for run in runs:
         if run.state != "SUCCEEDED" or run.unmet:

@@ -131,6 +131,8 @@ PROBLEMS = {
     "the service 'svc' was not deployed": lambda e: e.update(deployed=None),
     "the training test of 'other' was not run": lambda e: e["tested"].append("other"),
     "the training test of 'training' was not run": lambda e: e.update(runs=None),
+    "the training test of 'training' was not run (but another of it)":
+        lambda e: setattr(e["runs"].runs[0], "test", "smoke"),
     "the run of 'training' did not pass": lambda e: setattr(e["runs"].runs[0], "state", "FAILED"),
     "the run of 'training' did not pass (bounds)":
         lambda e: e["runs"].runs[0].unmet.append("accuracy is 0"),
