@@ -112,6 +112,7 @@ def gathered(workspace: Workspace, lock: Lock, sboms: Sboms) -> Bundle:
         choosing.tested(workspace),
         workspace.config.pipelines.allow_images,
         declared={name: one.service for name, one in workspace.servables.items()},
+        asked=deploying.declared(workspace, lock),
         sboms={
             name: {platform: sbom.sha256 for platform, sbom in several.items()}
             for name, several in sboms.items()
@@ -147,6 +148,7 @@ def assemble(
     allowed: Collection[str] = (),
     *,
     declared: Mapping[str, str] | None = None,
+    asked: Mapping[str, str] | None = None,
     sboms: Mapping[str, Mapping[str, str]] | None = None,
     origin: Origin | None = None,
 ) -> Release:
@@ -156,6 +158,7 @@ def assemble(
     version than the uploaded one does not count, and is left out.
     allowed: images by digest that pipelines may name beside the lock's.
     declared: component -> service, of every servable.
+    asked: component -> hash of what is declared of it now, as `deploy.declared` has it.
     sboms: component -> platform -> sha256 of its SBOM.
 
     Raises ReleaseError when they disagree, or when one of them is of a launch by hand.
@@ -221,6 +224,8 @@ def assemble(
         # What passed before and is unchanged ran as an equal version of another name.
         if run.version_id in versions or (run.unchanged and run.sha256 in specs)
     ]
+    if deployed is not None:
+        _check_declared(deployed, asked or {})
     servables = _servables(lock, deployed.services if deployed else {}, declared)
     return Release(
         name="",
@@ -266,6 +271,18 @@ def _check_unlaunched(documents: Mapping[str, Document | None]) -> None:
                 + (f" with images that CI did not build ({used})" if mark.unpinned else "")
                 + ", which is never released",
                 "Push the commit, and release what CI makes of it",
+            )
+
+
+def _check_declared(deployed: Deployed, asked: Mapping[str, str]) -> None:
+    """Raises ReleaseError for a service that was deployed as it is declared no more: nobody
+    verified what a promotion would make of it."""
+    for component, now in sorted(asked.items()):
+        if component in deployed.services and deployed.declared.get(component) != now:
+            raise ReleaseError(
+                f"the service '{deployed.services[component].service}' was deployed by another "
+                "declaration, or with other sidecars",
+                "Run 'python -m ci deploy' again",
             )
 
 

@@ -127,6 +127,24 @@ def workspace(repository: Any) -> Workspace:
     return workspace
 
 
+def test_what_a_service_was_deployed_by_is_kept(workspace: Workspace, services: Services) -> None:
+    """The declaration and the images of the sidecars: the image and the model a revision tells."""
+    path = workspace.repository / "servables/rose/servable.yaml"
+    with path.open("a") as file:
+        file.write("sidecars: {beside: {image: tulip}}\n")
+    lock = workspace.read("images.lock.json", d.Lock, made_by="build")
+    first = deploy.deploy(workspace).declared
+    assert first == deploy.declared(workspace, lock)
+    assert {*first} == {"iris", "rose", "tulip"}
+
+    lock.components["tulip"].digest = "sha256:" + "f" * 64
+    other = deploy.declared(workspace, lock)
+    assert {name for name in first if first[name] != other[name]} == {"rose"}
+
+    path.write_text(path.read_text() + "count: 2\n")
+    assert deploy.declared(workspace, lock)["rose"] not in (first["rose"], other["rose"])
+
+
 def test_all_are_deployed_at_once_and_told_in_order(
     workspace: Workspace, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,9 +37,10 @@ def everything() -> dict[str, Any]:
             pipeline="training", run_id="r", version_id="2", state="SUCCEEDED", log="/some/log")]),
         "deployed": d.Deployed(environment="dev", services={"train": d.Revision(
             service="svc", cluster="c", image=image.reference, model=None, task_definition="arn",
-            task_definition_sha256="h", changed=True)}),
+            task_definition_sha256="h", changed=True)}, declared={"train": "0"}),
         "tested": ["training"],
         "declared": {"train": "svc"},
+        "asked": {"train": "0"},
         "sboms": {"train": {"": "5" * 64}},
         "origin": Origin(repository="https://git.example/ml", committed="2026-01-01T00:00:00+00:00",
                          builder="https://ci.example/", build="https://ci.example/job/1/",
@@ -178,6 +179,8 @@ DISAGREEMENTS = {
     "train.json is of environment 'prod'": lambda e: setattr(e["runs"], "environment", "prod"),
     "the service 'other' runs an image of another build":
         lambda e: e["declared"].update(other="x"),
+    "the service 'svc' was deployed by another declaration": lambda e: e["asked"].update(train="1"),
+    "the service 'svc' was deployed by another": lambda e: e["deployed"].declared.clear(),
     "deploy.json is of environment 'prod'":
         lambda e: setattr(e["deployed"], "environment", "prod"),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -103,9 +104,12 @@ class Project:
         storage.write(
             build / "uploads.json", d.Uploads(environment="dev", pipelines={"training": upload})
         )
-        storage.write(
-            build / "deploy.json", d.Deployed(environment="dev", services={"servable": revision})
+        deployed = d.Deployed(
+            environment="dev",
+            services={"servable": revision},
+            declared={"servable": hashlib.sha256(SERVABLE.encode()).hexdigest()},
         )
+        storage.write(build / "deploy.json", deployed)
         for name in self.digests:
             self.scanned(name)
 
@@ -174,6 +178,14 @@ def test_the_revisions_that_a_release_names_are_held(
     assert marked == {}
     project.run("release")
     assert marked == {"arn": project.released().name}
+
+
+def test_what_was_deployed_by_another_declaration_is_not_released(project: Project) -> None:
+    """Its image may be the same: nobody verified what a promotion would make of this one."""
+    (project.root / "servable/servable.yaml").write_text(f"{SERVABLE}environment: {{DEBUG: '1'}}\n")
+    told = project.run("release", code=50)
+    assert "the service 'svc' was deployed by another declaration" in told.stderr
+    assert not project.fake.tags
 
 
 def test_nothing_is_published_of_revisions_that_cannot_be_held(
