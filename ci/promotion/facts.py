@@ -43,7 +43,7 @@ def gathered(
     allowed = keys.load_all(settings.keys, workspace.repository)
     signature = ""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        branch = pool.submit(_branch, target, release)  # git asks while we do
+        branch = pool.submit(_branch, target, release, action)  # git asks while we do
         try:
             signing.verify(bundle, allowed)
         except ReleaseSignatureError as error:
@@ -73,15 +73,18 @@ def gathered(
     )
 
 
-def _branch(target: Target, release: Release) -> tuple[str, str]:
+def _branch(target: Target, release: Release, action: Action) -> tuple[str, str]:
+    """The branch that its commit is on, and why origin does not tell: then, for a roll-back,
+    the branch is the one that it was on when this clone last asked."""
     commit = release.source.commit
     if commit is None or release.source.dirty:
         return "", ""
+    where = target.workspace.repository, commit, target.settings.branches
     try:
-        found = git.branch_of(target.workspace.repository, commit, target.settings.branches)
+        return git.branch_of(*where), ""
     except ToolError as error:
-        return "", f"{error.what}: {error.todo[:1].lower()}{error.todo[1:]}"
-    return found, ""
+        known = git.branch_known(*where) if action == "rollback" else ""
+        return known, f"{error.what}: {error.todo[:1].lower()}{error.todo[1:]}"
 
 
 def _proven(

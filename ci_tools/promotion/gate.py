@@ -29,7 +29,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     signature:  "" where an allowed key signed the whole of it, else why not.
     project:    that the environment is of; "" where ci.yaml names none.
     on_branch:  the allowed branch that its commit is on; "" for none.
-    branch_problem: why nobody can tell that, "" where one can.
+    branch_problem: why nobody can tell that now, "" where one can. on_branch is then the one
+                that it was on when somebody could.
     verified:   how it was verified in `after`; "" for not at all.
     scans:      of every image. unscanned: image -> why it has no verdict.
     database:   of the vulnerability database; None where there is none.
@@ -74,8 +75,8 @@ def judge(facts: Facts, settings: Promotion, action: Action) -> Judged:
 
     A roll-back goes to what the environment ran before: it need not be verified
     elsewhere again, and what its scan says today is a warning, since what is left
-    behind is known to be worse. So is that nobody can tell its branch, where a signed
-    record says that it ran: it was on one when it came.
+    behind is known to be worse. So is that nobody can tell its branch, where it was on one
+    before, or a signed record says that it ran: then it was on one when it came.
     """
     warnings: list[str] = []
     release = facts.release
@@ -88,8 +89,8 @@ def judge(facts: Facts, settings: Promotion, action: Action) -> Judged:
     elif release.source.dirty:
         refusals.append("it was made of a work tree with changes that are in no commit")
     elif facts.branch_problem:
-        proven = action == "rollback" and facts.promoted_before and facts.signs
-        (warnings if proven else refusals).append(
+        before = facts.on_branch or (facts.promoted_before and facts.signs)
+        (warnings if action == "rollback" and before else refusals).append(
             f"nobody can tell which branch commit {release.source.commit[:12]} is on "
             f"({facts.branch_problem})"
         )

@@ -37,6 +37,7 @@ from tests.integration.test_promotion import interrupted, signs
 from tests.integration.worlds import Parts, World, name
 
 pytestmark = pytest.mark.integration
+MAIN = "refs/remotes/origin/main"
 ASKED = promote.Request(approvals=("ann",))
 
 
@@ -202,24 +203,37 @@ def test_a_roll_back_needs_no_record_that_is_older(parts: Parts, world: World) -
 def test_a_roll_back_while_origin_does_not_answer(
     parts: Parts, world: World, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A signed record says that it passed the gate once; an unsigned one anybody can write."""
-    world.promote(name(parts, "a"))
-    world.promote(name(parts, "b"))
-    gone = ["git", "-C", world.repository, "remote", "set-url", "origin", "/nowhere"]
-    subprocess.run(gone, check=True)
+    """A signed record says that it passed the gate once; an unsigned one anybody can write,
+    and then it counts what the clone last fetched."""
+    git = ["git", "-C", str(world.repository)]
+
+    def origin(url: str | Path, *, fetched: bool) -> None:
+        subprocess.run([*git, "remote", "set-url", "origin", url], check=True)
+        known = ["fetch", "-q", "origin"] if fetched else ["update-ref", "-d", MAIN]
+        subprocess.run([*git, *known], check=True)
+
+    def goes_back(key: str) -> None:
+        subprocess.run([*git, "remote", "set-url", "origin", "/nowhere"], check=True)
+        capfd.readouterr()
+        assert world.rollback().release == name(parts, key)
+        told = capfd.readouterr()
+        assert "going back all the same: nobody can tell which branch" in told.out + told.err
+        with pytest.raises(PromotionRefusedError, match="nobody can tell which branch"):
+            world.promote(name(parts, "c"))
+
+    for key in "abc":
+        world.promote(name(parts, key))
+    origin("/nowhere", fetched=False)
     with pytest.raises(PromotionRefusedError, match="nobody can tell which branch"):
         world.rollback()
-    subprocess.run([*gone[:-1], parts.origin], check=True)
+    origin(parts.origin, fetched=True)
+    goes_back("b")
+    origin(parts.origin, fetched=True)
     signs(world, parts.pen)
     world.promote(name(parts, "a"))
     world.promote(name(parts, "b"))
-    subprocess.run(gone, check=True)
-    capfd.readouterr()
-    assert world.rollback().release == name(parts, "a")
-    told = capfd.readouterr()
-    assert "going back all the same: nobody can tell which branch" in told.out + told.err
-    with pytest.raises(PromotionRefusedError, match="nobody can tell which branch"):
-        world.promote(name(parts, "c"))
+    origin(parts.origin, fetched=False)
+    goes_back("a")
 
 
 # another service ------------------------------------------------------------------------------

@@ -117,8 +117,13 @@ def test_a_roll_back_to_what_no_believed_record_tells_of() -> None:
 AWAY = f"nobody can tell which branch commit {COMMIT[:12]} is on (origin is away)"
 
 
-def test_a_roll_back_that_a_signed_record_speaks_for_does_not_need_origin() -> None:
-    facts = sound(on_branch="", branch_problem="origin is away", promoted_before=True, signs=True)
+@pytest.mark.parametrize(
+    "before", [{"on_branch": "", "signs": True}, {"on_branch": "main"}], ids=["signed", "fetched"]
+)
+def test_a_roll_back_that_was_on_a_branch_before_does_not_need_origin(
+    before: dict[str, Any],
+) -> None:
+    facts = sound(branch_problem="origin is away", promoted_before=True, **before)
     assert judge(facts, SETTINGS, "rollback") == gate.Judged(refusals=[], warnings=[AWAY])
 
 
@@ -126,14 +131,15 @@ def test_a_roll_back_that_a_signed_record_speaks_for_does_not_need_origin() -> N
     ("action", "changes"),
     [
         ("promote", {"promoted_before": True, "signs": True}),
+        ("promote", {"on_branch": "main"}),
         ("rollback", {"promoted_before": True}),
         ("rollback", {"signs": True, "unproven": "it is not signed"}),
         ("rollback", {"signs": True}),
     ],
-    ids=["promotion", "nobody signs", "not believed", "never ran"],
+    ids=["promotion", "fetched", "nobody signs", "not believed", "never ran"],
 )
 def test_everything_else_needs_origin(action: d.Action, changes: dict[str, Any]) -> None:
-    facts = sound(on_branch="", branch_problem="origin is away", **changes)
+    facts = sound(**{"on_branch": "", "branch_problem": "origin is away", **changes})
     assert AWAY in judge(facts, SETTINGS, action).refusals
 
 
