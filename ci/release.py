@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -37,6 +38,7 @@ from ci_tools.release.bundle import Bundle
 
 FILE = "release.json"
 DIRECTORY = "release"
+_AT_ONCE = 8
 
 
 def release(workspace: Workspace, *, publish: bool = True, strict: bool = False) -> Release:
@@ -73,6 +75,7 @@ def release(workspace: Workspace, *, publish: bool = True, strict: bool = False)
         )
     if publish:
         _hold_revisions(workspace, bundle.release)
+        _hold_images(workspace, bundle.release)
     bundle = publishing.publish(workspace, bundle, sboms, send=publish)
     bundles.write(bundle, workspace.build / DIRECTORY)
     workspace.write(FILE, bundle.release)
@@ -91,6 +94,19 @@ def _hold_revisions(workspace: Workspace, made: Release) -> None:
     services = deploying.prediction_services(workspace)
     for task_definition in named:
         services.mark_release(task_definition, made.name)
+
+
+def _hold_images(workspace: Workspace, made: Release) -> None:
+    """Keep the images of a release from expiring: it may be promoted any day, but where it
+    has problems, for then it never is.
+
+    Raises RegistryError, PushError, CredentialsError: no release is published of what may go.
+    """
+    if made.problems:
+        return
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        images = [image.reference for image in made.images.values()]
+        list(pool.map(lambda one: deploying.hold(workspace, one, made.name), images))
 
 
 def gathered(workspace: Workspace, lock: Lock, sboms: Sboms) -> Bundle:

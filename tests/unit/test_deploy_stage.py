@@ -191,6 +191,7 @@ def test_a_defect_of_ours_is_not_taken_for_an_outcome(
     workspace: Workspace, services: Services
 ) -> None:
     services.fates = {"iris": KeyError("iris"), "rose": "waits"}
+    services.at_once = threading.Barrier(3)  # all are at it before one ends
     with pytest.raises(KeyError):
         deploy.deploy(workspace)
     assert services.abandoned == ["rose"]
@@ -200,6 +201,7 @@ def test_an_interruption_reaches_every_deployment(
     workspace: Workspace, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services.fates = {"rose": "waits", "tulip": "waits"}
+    services.at_once = threading.Barrier(3)  # all are at it before one ends
 
     def interrupted(*_: Any) -> None:  # while the first result is kept
         raise KeyboardInterrupt
@@ -330,6 +332,29 @@ def test_an_image_that_is_given_to_a_service_does_not_expire(
     assert fake.tags == ({tag: digest} if expires else {})
     assert fnmatch.fnmatchcase(tag, ecr_repository.RELEASES)
     assert fresh.console.warnings == []
+
+
+def test_the_images_of_sidecars_do_not_expire_either(
+    workspace: Workspace, services: Services, repository: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workspace.repository / "servables/rose/servable.yaml"
+    path.write_text(
+        "service: rose\nsidecars: {beside: {image: tulip}, other: {image: 'x@sha256:1'}}\n"
+    )
+    held: list[str] = []
+    monkeypatch.setattr(deploy, "hold", lambda _, image, tag: held.append(f"{image} {tag}"))
+    fresh = Workspace(
+        repository=workspace.repository, build=workspace.build, environment_name="dev",
+        console=Console(quiet=True),
+    )  # fmt: skip
+    lock = storage.read(workspace.build / "images.lock.json", d.Lock, made_by="build")
+    lock.components["tulip"].digest = "sha256:" + "f" * 64
+    fresh.write("images.lock.json", lock)
+    deploy.deploy(fresh)
+    tulip = f"registry.example/ml/tulip@sha256:{'f' * 64}"
+    # As its own service's, and beside the rose; what is no component's is nobody's to hold.
+    assert held.count(f"{tulip} {ecr_repository.SERVING}{'f' * 12}") == 2
+    assert len(held) == 4
 
 
 def test_an_image_that_may_expire_is_told_and_deployed(

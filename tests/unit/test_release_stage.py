@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from ci_tools import documents as d
 from ci_tools import storage
 from ci_tools.documents import ScanRecord
 from ci_tools.errors import CIError, CredentialsError, ReleaseNotFoundError
-from ci_tools.images import artifacts, referrers
+from ci_tools.images import artifacts, ecr_repository, referrers
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
 from ci_tools.release import bundle, images, keys, signing, store
@@ -178,6 +179,42 @@ def test_the_revisions_that_a_release_names_are_held(
     assert marked == {}
     project.run("release")
     assert marked == {"arn": project.released().name}
+
+
+@pytest.mark.parametrize("expires", [True, False])
+@pytest.mark.parametrize("sound", [True, False])
+def test_the_images_of_a_release_do_not_expire(
+    project: Project, repository: Any, monkeypatch: pytest.MonkeyPatch, expires: bool, sound: bool
+) -> None:
+    """Those of keys do, some day: it may be promoted after that."""
+    if expires:
+        path = project.root / "ci.yaml"
+        host = f'host: "{project.registry.host}"'
+        path.write_text(path.read_text().replace(host, f"{host}, ecr: {{expire_days: 30}}"))
+        project.commit = repository.commit()
+        project.stages()
+    if not sound:
+        (project.root / "build/train.json").unlink(missing_ok=True)
+        (project.root / "build/uploads.json").unlink()
+    held: list[tuple[str, str, str]] = []
+    real = Registry.tag
+
+    def tag(self: Registry, name: str, digest: str, tag: str) -> str:
+        if name == "ml/releases":
+            return real(self, name, digest, tag)
+        assert not (project.root / "build/release.json").exists()
+        held.append((name, digest, tag))
+        return digest
+
+    monkeypatch.setattr(Registry, "tag", tag)
+    project.run("release")
+    named = project.released().name
+    assert fnmatch.fnmatchcase(named, ecr_repository.RELEASES)
+    assert sorted(held) == (
+        sorted((f"ml/{name}", digest, named) for name, digest in project.digests.items())
+        if expires and sound
+        else []
+    )
 
 
 def test_what_was_deployed_by_another_declaration_is_not_released(project: Project) -> None:
