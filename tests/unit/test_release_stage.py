@@ -41,6 +41,9 @@ environments:
     promotion: {{keys: [release.key.pub]}}
   unsigned:
     registry: {{host: "{host}"}}
+  prod:
+    registry: {{host: "127.0.0.1:1"}}
+    promotion: {{keys: [release.key.pub], after: dev}}
 """
 SERVABLE = "service: svc\n"
 
@@ -425,6 +428,14 @@ def test_another_key_an_unknown_release_and_an_environment_without_keys(project:
     project.run("releases", "show", "0" * 40, code=52)
     done = project.run("releases", "verify", project.commit, "--to", "unsigned", code=3)
     assert "promotion.keys" in done.stderr
+
+
+def test_a_release_is_verified_where_an_environment_takes_it_from(project: Project) -> None:
+    """Whatever we work in by default."""
+    project.run("release")
+    name, where = project.released().name, os.fspath(project.root)
+    told = project.run("releases", "verify", name, "--to", "prod", "--repo", where, repo=False)
+    assert told.stdout.split() == [name, "is", "signed", "by", project.key.id]
 
 
 def test_s3_has_it_too_and_is_asked_where_the_registry_has_it_not(
