@@ -109,12 +109,13 @@ def undo(workspace: Workspace, request: Request) -> Promotion | None:
     journal = target.journals.read()
     if journal is None or not journal.open:
         return None
-    with turn.lease(target, request, journal.release, person()):
+    with turn.lease(target, request, journal.release, person()) as alive:
         journal = target.journals.read()
         if journal is None or not journal.open:
             return None
         with turn.told_where(journal):
-            return undoing.undone(target, journal, "it was interrupted, and then undone by hand")
+            why = "it was interrupted, and then undone by hand"
+            return undoing.undone(target, journal, why, alive)
 
 
 def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -> Promotion:
@@ -166,7 +167,7 @@ def _carried_out(
     except (PromotionUnderWayError, InterruptedRunError):
         raise  # it is another's now, or is gone on with later
     except CIError as error:
-        undoing.undone(target, journal, error.what)
+        undoing.undone(target, journal, error.what, alive)
         raise PromotionUndoneError(
             f"{journal.release} was not brought to '{target.name}', which is as it was before: "
             f"{error.what}",

@@ -71,14 +71,22 @@ def forward(
 
 
 def backward(
-    journal: Journal, ways: Mapping[str, Back], keep: Keep, *, reason: str, told: Told
+    journal: Journal,
+    ways: Mapping[str, Back],
+    keep: Keep,
+    *,
+    reason: str,
+    alive: Callable[[], None],
+    told: Told,
 ) -> list[str]:
     """Undo every step that was begun, the last first; what could not be undone, a
     sentence each.
 
     One that cannot be undone stops no other. keep: as far as it may fail here, it must
-    not raise. ways: kind of a step -> how it is undone.
+    not raise. ways: kind of a step -> how it is undone. alive: as in `forward`; what it
+    raises is raised.
     """
+    alive()
     journal.undoing = True
     journal.reason = journal.reason or reason
     keep(journal)
@@ -86,6 +94,7 @@ def backward(
     for entry in reversed(journal.steps):
         if entry.state not in ("begun", "done", "stuck"):
             continue
+        alive()
         try:
             entry.note = ways[entry.kind].undo(entry)
             entry.state = "undone"

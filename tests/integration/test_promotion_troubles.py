@@ -19,6 +19,7 @@ from ci import history, promote
 from ci.promotion.target import Target
 from ci_tools.documents import Journal
 from ci_tools.errors import (
+    DeploymentFailedError,
     InterruptedRunError,
     PromotionRefusedError,
     PromotionStuckError,
@@ -179,6 +180,30 @@ def test_one_that_is_recorded_stands_though_its_journal_cannot_be_closed(
     again = promote.promote(elsewhere, name(parts, "b"), ASKED)
     assert again == done
     world.promote(name(parts, "c"))
+
+
+def test_who_was_overtaken_and_then_fails_undoes_nothing(
+    parts: Parts, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its network came back, and another machine had gone on with it meanwhile."""
+    world.promote(name(parts, "a"))
+    elsewhere = world.fresh(tmp_path / "elsewhere")
+    real = FileServices.deploy
+
+    def overtaken(*_: Any) -> Any:
+        monkeypatch.setattr(FileServices, "deploy", real)
+        taken = promote.Request(approvals=("ann",), break_lock=True)
+        promote.promote(elsewhere, name(parts, "b"), taken)
+        raise DeploymentFailedError("the network was away", "Try again")
+
+    monkeypatch.setattr(FileServices, "deploy", overtaken)
+    with pytest.raises(PromotionUnderWayError, match="is promoting to 'prod'"):
+        world.promote(name(parts, "b"))
+    found = history.history(world.fresh())
+    assert (found.runs, found.unfinished) == (name(parts, "b"), "")
+    assert [one.outcome for one in found.records] == ["done", "done"]
+    image = parts.releases["b"].release.images["serve"].digest.removeprefix("sha256:")
+    assert world.seen()["services"]["answers"][0].endswith(image[:12])
 
 
 # what is gone ---------------------------------------------------------------------------------

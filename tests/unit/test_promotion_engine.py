@@ -87,7 +87,9 @@ def run(world: World, one: d.Journal, *, alive: Any = lambda: None) -> None:
 
 def back(world: World, one: d.Journal) -> list[str]:
     way = {"images": Way(world)}
-    return engine.backward(one, way, world.keep, reason="why", told=lambda _: None)
+    return engine.backward(
+        one, way, world.keep, reason="why", alive=lambda: None, told=lambda _: None
+    )
 
 
 def latest(world: World, count: int) -> d.Journal:
@@ -193,8 +195,9 @@ def test_one_that_cannot_be_undone_stops_no_other() -> None:
             return Step(world, step.name).undo(step)
 
     problems = engine.backward(
-        one, {"images": Stuck()}, world.keep, reason="why", told=lambda _: None
-    )
+        one, {"images": Stuck()}, world.keep, reason="why", alive=lambda: None,
+        told=lambda _: None,
+    )  # fmt: skip
     assert problems == ["s1: nobody answers"]
     assert world.values == {"s0": "old", "s1": "new"}
     assert [step.state for step in one.steps] == ["undone", "stuck"]
@@ -213,6 +216,26 @@ def test_who_lost_the_lock_does_nothing_more() -> None:
     with pytest.raises(PromotionUnderWayError):
         run(world, begun(2), alive=alive)
     assert world.values == {"s0": "new", "s1": "old"}
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2])
+def test_who_lost_the_lock_undoes_nothing_more(looks: int) -> None:
+    """Whoever has it now goes on with it."""
+    world, one = World(), begun(2)
+    run(world, one)
+    left = iter([None] * looks)
+
+    def alive() -> None:
+        if next(left, "over") == "over":
+            raise PromotionUnderWayError("another", "Wait")
+
+    with pytest.raises(PromotionUnderWayError):
+        engine.backward(
+            one, {"images": Way(world)}, world.keep, reason="why", alive=alive,
+            told=lambda _: None,
+        )  # fmt: skip
+    assert one.undoing is (looks > 0)
+    assert world.values == {"s0": "new", "s1": "old" if looks == 2 else "new"}
 
 
 def test_nothing_is_done_of_what_cannot_be_written_down() -> None:
