@@ -22,7 +22,8 @@ Event = Callable[[str], None]
 
 class Now(Protocol):
     """What a service runs. task_definition: ARN. sha256: of its content, the same anywhere.
-    good: ARN that a deployment which fails goes back to, "" for none."""
+    good: ARN that a deployment which fails goes back to, "" for none. verified: what it runs
+    is what was verified last."""
 
     @property
     def task_definition(self) -> str: ...
@@ -38,6 +39,9 @@ class Now(Protocol):
 
     @property
     def good(self) -> str: ...
+
+    @property
+    def verified(self) -> bool: ...
 
 
 class Wanted(Protocol):
@@ -95,6 +99,7 @@ class _Now:
         self.task_definition, self.desired = live.task_definition, live.desired
         self.sha256 = comparison.sha256(live.definition)
         self.serves, self.good = live.serves, live.good or ""
+        self.verified = live.verified == live.task_definition
 
 
 class EcsServices:

@@ -88,7 +88,8 @@ class ServicesBack:
     """A service goes back to the revision that it ran, which is waited for and proven.
 
     Where that was never verified (somebody deployed it by hand), a deployment that fails
-    goes back to the last one that was: there the service stays.
+    goes back to the last one that was: there the service stays. So it does on what somebody
+    else deployed meanwhile, once that is verified: it is theirs now.
     """
 
     services: Callable[[], Services]
@@ -111,10 +112,15 @@ class ServicesBack:
             return "it does not run, as before"
         known = now.task_definition in (was, good)
         if not known and now.sha256 != before.ours:
+            runs = short(now.task_definition)
+            if now.verified and now.serves:
+                return f"{runs} serves, which somebody else deployed meanwhile, and is verified"
             raise DeploymentSupersededError(
-                f"the service '{name}' runs {short(now.task_definition)}, which neither was "
-                "there before nor is of this release; see who else deploys to it, and let it run "
-                + (f"{short(was)} again" if was else "no task, as before"),
+                f"the service '{name}' runs {runs}, which neither was there before nor is of this "
+                "release; see who else deploys to it, and let it run "
+                + (f"{short(was)} again" if was else "no task, as before")
+                + f", or have it verified: 'python -m ci service rollback {name} --to {runs} "
+                f"--env {self.environment}'",
                 "See who else deploys to it",
             )
         if not was or before.desired == 0:

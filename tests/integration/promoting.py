@@ -67,6 +67,7 @@ class FileServices:
             desired=found["desired"],
             serves=found["desired"] > 0,
             good=found["runs"],
+            verified=True,
         )
 
     def sha256(self, wanted: Wanted) -> str:

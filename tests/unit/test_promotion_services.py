@@ -249,11 +249,30 @@ def test_a_service_that_is_gone_is_not_called_put_back(world: World) -> None:
 def test_what_somebody_else_deployed_is_left_alone(world: World) -> None:
     world.promoted(V1)
     entry = world.promoted(V2)
-    world.run.deploy(V3)
+    by_hand(world)
     with pytest.raises(DeploymentSupersededError, match="let it run iris:1 again") as refused:
         world.undo(entry)
     assert "runs iris:3, which neither was there before" in refused.value.what
     assert world.ecs.runs == "iris:3"
+    # What it says does: the promotion can be closed, and what they deployed stays.
+    assert "service rollback iris --to iris:3 --env prod" in refused.value.what
+    servable = declaration.of(TEXT.encode(), "prod")
+    world.run.services.rollback(servable, "iris:3")
+    told = "iris:3 serves, which somebody else deployed meanwhile, and is verified"
+    assert world.undo(entry) == told
+    assert world.ecs.runs == "iris:3"
+
+
+def test_what_somebody_else_deployed_and_verified_is_theirs(world: World) -> None:
+    world.promoted(V1)
+    entry = world.promoted(V2)
+    world.run.deploy(V3)
+    assert world.undo(entry).startswith("iris:3 serves, which somebody else deployed")
+    assert (world.ecs.runs, world.ecs.verified) == ("iris:3", "iris:3")
+    world.ecs.fates = ["hangs"]
+    world.ecs.do_update_service(forceNewDeployment=True)
+    with pytest.raises(DeploymentSupersededError):  # not while it does not serve
+        world.undo(entry)
 
 
 def test_the_plan_tells_the_differences(world: World) -> None:
