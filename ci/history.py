@@ -8,7 +8,7 @@ from ci.promotion import turn
 from ci.promotion.target import Target
 from ci.workspace import Workspace
 from ci_tools.documents import Promotion
-from ci_tools.errors import ReleaseNotFoundError
+from ci_tools.errors import MissingInputError, ReleaseNotFoundError
 from ci_tools.promotion import compare
 from ci_tools.promotion.compare import Difference
 from ci_tools.release.bundle import Bundle
@@ -28,19 +28,25 @@ class History(msgspec.Struct, kw_only=True):
 
 
 def history(workspace: Workspace) -> History:
-    """Raises RegistryError, CredentialsError, MissingInputError."""
+    """Raises RegistryError, CredentialsError."""
     target = Target(workspace)
     kept, gone = target.records.known()
     stands = target.records.standing(kept[0] if kept else None)
-    journal = target.journals.read()
-    open_ = journal is not None and journal.open
     return History(
         environment=target.name,
         runs=stands.record.release if stands else "",
         records=[one.record for one in kept],
-        unfinished=". ".join(turn.unfinished(journal)) if journal and open_ else "",
+        unfinished=_unfinished(target),
         gone=gone,
     )
+
+
+def _unfinished(target: Target) -> str:
+    try:
+        journal = target.journals.read()
+    except MissingInputError as error:  # the records can be read all the same
+        return f"{error.what}. {error.todo}"
+    return ". ".join(turn.unfinished(journal)) if journal is not None and journal.open else ""
 
 
 def lines(found: History) -> list[str]:

@@ -153,6 +153,17 @@ def test_a_journal_that_cannot_be_undone_is_told_in_a_sentence(parts: Parts, wor
         promote.undo(world.fresh(), ASKED)
 
 
+def test_history_is_told_though_the_journal_is_damaged(parts: Parts, world: World) -> None:
+    world.promote(name(parts, "a"))
+    moving.put(
+        Registry(parts.prod), f"{world.prefix}/ml/promotions", "prod__journal",
+        "application/vnd.kfp-ci.promotion-journal.v1+json", b"{",
+    )  # fmt: skip
+    found = history.history(world.fresh())
+    assert found.runs == name(parts, "a")
+    assert "is damaged" in found.unfinished
+
+
 def test_one_that_is_recorded_stands_though_its_journal_cannot_be_closed(
     parts: Parts, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
