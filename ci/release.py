@@ -240,8 +240,8 @@ def assemble(
         # What passed before and is unchanged ran as an equal version of another name.
         if run.version_id in versions or (run.unchanged and run.sha256 in specs)
     ]
-    if deployed is not None:
-        _check_declared(deployed, asked or {})
+    if deployed is not None and asked is not None:
+        _check_declared(deployed, asked)
     servables = _servables(lock, deployed.services if deployed else {}, declared)
     return Release(
         name="",
@@ -293,11 +293,11 @@ def _check_unlaunched(documents: Mapping[str, Document | None]) -> None:
 def _check_declared(deployed: Deployed, asked: Mapping[str, str]) -> None:
     """Raises ReleaseError for a service that was deployed as it is declared no more: nobody
     verified what a promotion would make of it."""
-    for component, now in sorted(asked.items()):
-        if component in deployed.services and deployed.declared.get(component) != now:
+    for component, revision in sorted(deployed.services.items()):
+        if component not in asked or deployed.declared.get(component) != asked[component]:
             raise ReleaseError(
-                f"the service '{deployed.services[component].service}' was deployed by another "
-                "declaration, or with other sidecars",
+                f"the service '{revision.service}' was deployed by another declaration than "
+                "there is now, or with other sidecars",
                 "Run 'python -m ci deploy' again",
             )
 

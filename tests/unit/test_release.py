@@ -181,6 +181,7 @@ DISAGREEMENTS = {
         lambda e: e["declared"].update(other="x"),
     "the service 'svc' was deployed by another declaration": lambda e: e["asked"].update(train="1"),
     "the service 'svc' was deployed by another": lambda e: e["deployed"].declared.clear(),
+    "the service 'svc' was deployed by": lambda e: e.update(asked={}, declared={}),
     "deploy.json is of environment 'prod'":
         lambda e: setattr(e["deployed"], "environment", "prod"),
 }  # fmt: skip
