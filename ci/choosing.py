@@ -31,14 +31,12 @@ def declared(workspace: Workspace) -> list[Declared]:
 
 
 def tested(workspace: Workspace) -> list[str]:
-    """The pipelines that have a test for this environment. Raises ConfigError."""
-    return list(
-        dict.fromkeys(
-            it.pipeline
-            for it in declared(workspace)
-            if it.chosen and _is_for(it, workspace.environment_name)
-        )
-    )
+    """The labels of all tests for this environment. Raises ConfigError."""
+    return [
+        it.label
+        for it in declared(workspace)
+        if it.chosen and _is_for(it, workspace.environment_name)
+    ]
 
 
 def choose(

@@ -17,6 +17,7 @@ from ci_tools.errors import ToolError
 
 _ORIGIN_TIMEOUT = 60  # seconds
 _CREDENTIALS = re.compile(r"^([^:/?#]+://)[^/?#]*@")
+_WHOLE = re.compile(r"[0-9a-f]{40,64}")
 # Directories that are never part of a repository that is not under git.
 _NEVER = {"node_modules", "venv", "build", "dist", "__pycache__", "site-packages"}
 
@@ -263,7 +264,7 @@ def branch_of(repository: Path, commit: str, patterns: Sequence[str]) -> str:
     Raises ToolError when origin cannot be asked, has no such branch, or the clone knows
     too little to tell.
     """
-    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+    if not _WHOLE.fullmatch(commit):
         return ""
     found = {
         name: tip
@@ -293,6 +294,24 @@ def branch_of(repository: Path, commit: str, patterns: Sequence[str]) -> str:
             "Run 'git fetch origin' (with --unshallow in a shallow clone)",
         )
     return ""
+
+
+def branch_known(repository: Path, commit: str, patterns: Sequence[str]) -> str:
+    """A branch of origin as this clone last fetched it, of those that match a pattern, which
+    held a commit then; "" for none. Asks nobody."""
+    if not _WHOLE.fullmatch(commit) or not _is_there(repository, commit):
+        return ""
+    prefix = "refs/remotes/origin/"
+    listed = _git(repository, "for-each-ref", "--format=%(refname)", "--contains", commit, prefix)
+    names = [line.removeprefix(prefix) for line in (listed or "").split("\n") if line]
+    return next(
+        (
+            name
+            for name in names
+            if name != "HEAD" and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        ),
+        "",
+    )
 
 
 def _is_there(repository: Path, commit: str) -> bool:

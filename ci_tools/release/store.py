@@ -211,7 +211,7 @@ def _put(registry: Registry, repository: str, reference: str, content: bytes) ->
 def _unknown(registry: Registry, repository: str, what: str) -> ReleaseNotFoundError:
     return ReleaseNotFoundError(
         f"there is no release '{what[:80]}' in {registry.host}/{repository}",
-        "Name one of 'python -m ci releases list', or the commit that it was made of",
+        "Name one of 'python -m ci releases list --env ENV', or the commit that it was made of",
     )
 
 

@@ -215,7 +215,7 @@ class PredictionServices:
             raise ServiceError(
                 f"service '{name}' has no revision "
                 + (f"'{to[:200]}'" if to else f"that was verified before {was.short}"),
-                f"'python -m ci service history {name}' lists them",
+                f"'python -m ci service history {name} --env ENV' lists them",
             )
         arn = target.task_definition
         if not target.verified:

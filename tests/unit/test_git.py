@@ -218,6 +218,27 @@ def test_a_commit_of_another_branch_is_not(cloned: tuple[Any, Any]) -> None:
 def test_a_commit_that_is_none_is_on_no_branch(cloned: tuple[Any, Any]) -> None:
     for hostile in ("--help", "HEAD", "main", "$(touch x)", ""):
         assert git.branch_of(cloned[1].root, hostile, ["main"]) == ""
+        assert git.branch_known(cloned[1].root, hostile, ["main"]) == ""
+
+
+def test_what_a_clone_last_fetched_of_a_branch_is_known_without_origin(
+    cloned: tuple[Any, Any],
+) -> None:
+    origin, clone = cloned
+    first = clone.git("rev-parse", "HEAD").strip()
+    origin.git("checkout", "-q", "-b", "feature")
+    origin.write("c")
+    other = origin.commit()
+    assert git.branch_known(clone.root, other, ["*"]) == ""  # not fetched
+    clone.git("fetch", "-q")
+    clone.git("remote", "set-url", "origin", str(clone.root / "nowhere"))
+    assert git.branch_known(clone.root, first, ["main"]) == "main"
+    assert git.branch_known(clone.root, first, ["HEAD", "m?in"]) == "main"
+    assert git.branch_known(clone.root, other, ["main"]) == ""
+    assert git.branch_known(clone.root, other, ["feature"]) == "feature"
+    # What is only here was on no branch of origin.
+    clone.write("d")
+    assert git.branch_known(clone.root, clone.commit(), ["main"]) == ""
 
 
 def test_without_the_branches_or_origin_nobody_can_tell(cloned: tuple[Any, Any]) -> None:
