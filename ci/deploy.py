@@ -5,25 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from ci import built, models
+from ci import built, holding, models
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.documents import Deployed, FailedService, Lock, Revision
 from ci_tools.errors import (
     CIError,
     ConfigError,
-    CredentialsError,
     InterruptedRunError,
     MissingInputError,
-    PushError,
-    RegistryError,
     ServiceDriftError,
     ServicePreflightError,
     error_for,
@@ -69,7 +66,7 @@ def deploy(workspace: Workspace) -> Deployed:
     def one(component: str, servable: Servable) -> Revision:
         image = _image(lock, component)
         beside = [_references(lock).get(one.image) for one in servable.sidecars.values()]
-        _hold(workspace, [image, *filter(None, beside)])
+        holding.hold_serving(workspace, [image, *filter(None, beside)])
         with workspace.console.working(servable.service, "deploying"):
             return services.deploy(
                 servable,
@@ -249,36 +246,6 @@ def _image(lock: Lock, component: str) -> str:
             f"{built.FILE} holds no image of {component}", "Run 'python -m ci build'"
         )
     return lock.components[component].reference
-
-
-def _hold(workspace: Workspace, images: Iterable[str]) -> None:
-    """Keep images from expiring where images of keys do (`expire_days`).
-
-    ECS pulls by digest whenever it starts another task: an image that is gone then
-    is an outage. The tag is one of those that no lifecycle policy of ours touches.
-    """
-    from ci_tools.images import ecr_repository
-
-    for image in images:
-        digest = image.rpartition("@sha256:")[2]
-        try:
-            hold(workspace, image, ecr_repository.SERVING + digest[:12])
-        except (RegistryError, PushError, CredentialsError) as error:
-            workspace.console.warn(f"{image} may expire while it serves ({error.what})")
-
-
-def hold(workspace: Workspace, image: str, tag: str) -> None:
-    """Give an image a tag where what has no other one than its key expires (`expire_days`).
-
-    tag: one of `ecr_repository.RELEASES`. Raises RegistryError, PushError, CredentialsError.
-    """
-    from ci_tools.images import registry
-
-    declared = workspace.registry
-    path, _, digest = image.partition("@")
-    host, _, repository = path.partition("/")
-    if declared.ecr.expire_days is not None and host == declared.host:
-        registry.Registry.of(declared).tag(repository, digest, tag)
 
 
 def _references(lock: Lock) -> dict[str, str]:

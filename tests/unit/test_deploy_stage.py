@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ci import deploy, service
+from ci import deploy, holding, service
 from ci.cli import cli
 from ci.console import Console
 from ci.workspace import Workspace
@@ -344,7 +344,7 @@ def test_the_images_of_sidecars_do_not_expire_either(
         "service: rose\nsidecars: {beside: {image: tulip}, other: {image: 'x@sha256:1'}}\n"
     )
     held: list[str] = []
-    monkeypatch.setattr(deploy, "hold", lambda _, image, tag: held.append(f"{image} {tag}"))
+    monkeypatch.setattr(holding, "hold", lambda _, image, tag: held.append(f"{image} {tag}"))
     fresh = Workspace(
         repository=workspace.repository, build=workspace.build, environment_name="dev",
         console=Console(quiet=True),

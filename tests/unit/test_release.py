@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ci import release
+from ci import assembling
 from ci.evidence import Origin
 from ci_tools import documents as d
 from ci_tools.errors import ReleaseError
@@ -49,11 +49,11 @@ def everything() -> dict[str, Any]:
 
 
 def named(**inputs: Any) -> d.Release:
-    return bundle.of(release.assemble(**inputs), {}).release
+    return bundle.of(assembling.assemble(**inputs), {}).release
 
 
 def test_a_sound_release_has_no_problems() -> None:
-    made = release.assemble(**everything())
+    made = assembling.assemble(**everything())
     assert made.problems == []
     assert made.images["train"].reference == f"h/ml/train@{DIGEST}"
     assert made.pipelines["training"].version_id == "2"
@@ -103,7 +103,7 @@ def test_other_content_other_name(change: str) -> None:
 
 
 def test_other_files_other_name() -> None:
-    made = release.assemble(**everything())
+    made = assembling.assemble(**everything())
     one, other = (bundle.of(made, {"pipelines/a.yaml": text}) for text in (b"a", b"b"))
     assert one.release.name != other.release.name
 
@@ -144,13 +144,13 @@ PROBLEMS = {
 def test_each_problem_is_told_alone(problem: str) -> None:
     inputs = everything()
     PROBLEMS[problem](inputs)
-    assert release.assemble(**inputs).problems == [problem.partition(" (")[0]]
+    assert assembling.assemble(**inputs).problems == [problem.partition(" (")[0]]
 
 
 @pytest.mark.parametrize("uploads", [None, d.Uploads(environment="dev", pipelines={})])
 def test_what_was_not_uploaded_is_told(uploads: d.Uploads | None) -> None:
     inputs = everything() | {"uploads": uploads}
-    made = release.assemble(**inputs)
+    made = assembling.assemble(**inputs)
     assert made.problems == [
         "the pipeline 'training' was not uploaded",
         "the training test of 'training' was not run",  # nor can a run be of it
@@ -163,7 +163,7 @@ def test_a_run_of_an_older_version_is_left_out() -> None:
     stale = copy.deepcopy(inputs["runs"].runs[0])
     stale.version_id, stale.state = "1", "FAILED"
     inputs["runs"].runs.insert(0, stale)
-    assert release.assemble(**inputs) == release.assemble(**everything())
+    assert assembling.assemble(**inputs) == assembling.assemble(**everything())
 
 
 DISAGREEMENTS = {
@@ -192,5 +192,5 @@ def test_files_of_different_builds_make_no_release(said: str) -> None:
     inputs = everything()
     DISAGREEMENTS[said](inputs)
     with pytest.raises(ReleaseError) as caught:
-        release.assemble(**inputs)
+        assembling.assemble(**inputs)
     assert said in str(caught.value)

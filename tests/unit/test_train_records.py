@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ci import records, release, train
+from ci import assembling, records, train
 from ci_tools.config_kubeflow import Bound
 from ci_tools.config_training import Expect
 from ci_tools.documents import Artifact
@@ -112,12 +112,12 @@ def test_an_unchanged_run_counts_for_the_release_though_its_version_is_another()
 
     inputs = everything()
     inputs["runs"].runs[0].version_id = "of an earlier commit"
-    assert release.assemble(**inputs).problems == ["the training test of 'training' was not run"]
+    assert assembling.assemble(**inputs).problems == ["the training test of 'training' was not run"]
     inputs["runs"].runs[0].unchanged = True
     inputs["runs"].runs[0].sha256 = "s"
-    assert release.assemble(**inputs).problems == []
+    assert assembling.assemble(**inputs).problems == []
     inputs["runs"].runs[0].sha256 = "another"
-    assert release.assemble(**inputs).problems != []
+    assert assembling.assemble(**inputs).problems != []
 
 
 def test_the_key_depends_on_all_that_decides_a_verdict_and_on_nothing_else() -> None:
