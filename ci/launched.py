@@ -8,7 +8,7 @@ import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from ci import build as building
+from ci import built
 from ci import train as training
 from ci.workspace import Workspace
 from ci_tools import storage
@@ -76,7 +76,7 @@ def forget(workspace: Workspace, days: int) -> list[Path]:
 def _of(workspace: Workspace, folder: Path) -> bool:
     """Whether a launch is this project's. One that came to nothing has no lock, and goes too."""
     try:
-        lock = storage.read_if_there(folder / building.FILE, Lock, made_by="launch")
+        lock = storage.read_if_there(folder / built.FILE, Lock, made_by="launch")
     except MissingInputError:  # of another version of this tool
         return False
     return lock is None or lock.project == workspace.project

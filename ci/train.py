@@ -21,6 +21,7 @@ from ci_tools.errors import (
     CIError,
     ExpectationError,
     InterruptedRunError,
+    MissingInputError,
     RunFailedError,
     RunInfrastructureError,
     RunTimeoutError,
@@ -55,10 +56,16 @@ def train(
 
     Reads uploads.json; writes train.json, a log a run and a JUnit suite, also
     when runs fail or we are interrupted: `raise_failures` tells what failures
-    mean. Raises ConfigError for an unknown pipeline or test, and
-    InterruptedRunError with what became of each run.
+    mean. Raises MissingInputError for another environment's uploads, ConfigError for an
+    unknown pipeline or test, and InterruptedRunError with what became of each run.
     """
     uploads = workspace.read(uploading.FILE, Uploads, made_by="upload")
+    if uploads.environment != workspace.environment_name:
+        raise MissingInputError(
+            f"{uploading.FILE} is of environment '{uploads.environment}'",
+            f"Run 'python -m ci upload' with --env {workspace.environment_name}, "
+            f"or train with --env {uploads.environment}",
+        )
     chosen = choosing.choose(
         choosing.declared(workspace), names, list(uploads.pipelines), workspace.environment_name
     )

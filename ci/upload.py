@@ -12,6 +12,7 @@ from ci import built
 from ci import compile as compiling
 from ci.workspace import Workspace
 from ci_tools import git, kubeflow, storage
+from ci_tools.components import references
 from ci_tools.documents import Compiled, CompiledPipeline, Lock, Upload, Uploads
 from ci_tools.errors import MissingInputError
 from ci_tools.kubeflow import branches, ir, wanted
@@ -27,7 +28,8 @@ def upload(workspace: Workspace, marks: Mapping[str, str] | None = None) -> Uplo
 
     Reads pipelines.json, the IR files and, for its hash, images.lock.json; writes
     uploads.json, when all are there. Raises MissingInputError, also when an IR
-    file is not the one that was proven; KubeflowError, CredentialsError,
+    file is not the one that was proven, and for images of another environment's
+    registry; KubeflowError, CredentialsError,
     UploadConflictError, FloatingScheduleError.
     """
     # Should this fail, `train` must not run what an earlier build uploaded.
@@ -39,8 +41,10 @@ def upload(workspace: Workspace, marks: Mapping[str, str] | None = None) -> Uplo
             raise MissingInputError(
                 f"{path} is not what was compiled and proven", "Run 'python -m ci compile' again"
             )
-    client = kubeflow.connect(workspace.environment, workspace.home)
     locked = storage.read_if_there(workspace.build / built.FILE, Lock, made_by="build")
+    if locked:
+        _check_registry(workspace, locked)
+    client = kubeflow.connect(workspace.environment, workspace.home)
     lock = lock_hash(locked) if locked else ""
     asked = [
         _wanted(workspace, name, pipeline, lock, marks or {})
@@ -101,6 +105,25 @@ def mark_of(workspace: Workspace, pipeline: str) -> Mark:
             fork=bool(os.environ.get("CHANGE_FORK")),
         )
     return msgspec.structs.replace(mark, branch=workspace.source.branch or "")
+
+
+def _check_registry(workspace: Workspace, lock: Lock) -> None:
+    """What another environment's registry holds (a laptop's, say) may be none that this
+    one's Kubeflow can pull, or is meant to run. An engine takes them from anywhere.
+
+    Raises MissingInputError.
+    """
+    if lock.environment == workspace.environment_name or not workspace.environment.kubeflow:
+        return
+    own = workspace.registry.host
+    for name, image in lock.components.items():
+        host = references.split(image.repository).registry
+        if host != own:
+            raise MissingInputError(
+                f"{built.FILE} is of environment '{lock.environment}', whose image of "
+                f"'{name}' is in {host} and not in {own}",
+                f"Run the stages from 'plan' on with --env {workspace.environment_name}",
+            )
 
 
 def _wanted(

@@ -194,14 +194,15 @@ class Watch:
             self._note_path("file", path)
 
     def _note_path(self, what: str, path: Any) -> None:
-        """Both by the name that was asked for and by the one behind its links: either
-        may lead elsewhere the next time."""
+        """By the name behind all links; and by the one that was asked for, where that is
+        of the repository, whose links may lead elsewhere the next time."""
         if isinstance(path, int):
             return
-        asked = os.fsdecode(path)
-        whole = os.path.abspath(asked)  # noqa: PTH100 - resolve() follows links
-        for one in dict.fromkeys((os.path.realpath(asked), whole)):
-            self._note(what, one)
+        real = os.path.realpath(os.fsdecode(path))
+        self._note(what, real)
+        asked = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - resolve() follows links
+        if asked != real and asked.startswith(f"{self._places.repository}/"):
+            self._note(what, asked)
 
     def _note(self, what: str, path: str) -> None:
         specs, repository = str(self._places.specs), str(self._places.repository)

@@ -218,7 +218,8 @@ def test_a_run_that_does_not_end_is_terminated(
 ) -> None:
     fake.states = [state]
     run = launch(client(fake), tmp_path, name, timeout=0.2)
-    assert (run.state, run.message) == ("TIMEOUT", "cancelled after 0 seconds")
+    waits = " while it was PAUSED, until somebody resumes it" if state == "PAUSED" else ""
+    assert (run.state, run.message) == ("TIMEOUT", f"cancelled after 0 seconds{waits}")
     assert fake.run(run.run_id)["state"] == "CANCELED"
 
 

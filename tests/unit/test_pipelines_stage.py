@@ -16,7 +16,16 @@ from ci.cli import cli
 from ci.console import Console
 from ci.workspace import Workspace
 from ci_tools import git, storage
-from ci_tools.documents import Compiled, CompiledPipeline, Upload, Uploads
+from ci_tools.documents import (
+    Compiled,
+    CompiledPipeline,
+    Lock,
+    LockedImage,
+    Source,
+    Upload,
+    Uploads,
+    Verdict,
+)
 from ci_tools.errors import CredentialsError, MissingInputError, ToolError, UploadConflictError
 from ci_tools.kubeflow import ir, names
 from ci_tools.kubeflow.catalogue import Catalogue
@@ -192,6 +201,33 @@ def test_an_ir_that_was_not_proven_is_not_uploaded(served: Project, fake: FakeKu
         uploading.upload(served.workspace())
     assert fake.requests == []
     assert not uploads.exists()  # `train` would take what is in it for this build's
+
+
+@pytest.mark.parametrize(
+    ("environment", "host", "taken"),
+    [
+        ("dev", "127.0.0.1:9", True),
+        ("test", "127.0.0.1:1", True),  # which shares the registry
+        ("local", "127.0.0.1:9", False),
+    ],
+)
+def test_images_of_another_environments_registry_are_not_uploaded(
+    served: Project, fake: FakeKubeflow, environment: str, host: str, taken: bool
+) -> None:
+    image = LockedImage(
+        repository=f"{host}/ml/train", digest=f"sha256:{'0' * 64}", config="", key="", size=0,
+        verdict=Verdict(status="pass", trivy="", database=None, policy="", counts={}),
+    )  # fmt: skip
+    lock = Lock(project="ml", environment=environment, source=Source(), components={"train": image})
+    served.workspace().write("images.lock.json", lock)
+    if taken:
+        assert served.upload().created
+        return
+    with pytest.raises(
+        MissingInputError, match=r"in 127.0.0.1:9 and not in 127.0.0.1:1.*--env dev"
+    ):
+        served.upload()
+    assert fake.pipelines == {}
 
 
 def test_a_floating_schedule_is_told(

@@ -19,6 +19,7 @@ from ci_tools.errors import (
     CredentialsError,
     ExpectationError,
     KubeflowError,
+    MissingInputError,
     RunFailedError,
     RunInfrastructureError,
     RunTimeoutError,
@@ -208,6 +209,14 @@ def test_a_run_that_takes_too_long_is_cancelled_and_waited_for(
     assert kept["state"] == ("CANCELING" if stubborn else "CANCELED")
     with pytest.raises(RunTimeoutError, match="training/slow"):
         train.raise_failures(training)
+
+
+def test_another_environment_s_uploads_are_not_run(world: World) -> None:
+    path = world.repository.root / "build/uploads.json"
+    path.write_text(path.read_text().replace('"dev"', '"local"'))
+    with pytest.raises(MissingInputError, match=r"of environment 'local'.*upload' with --env dev"):
+        world.train("training")
+    assert world.launched() == []
 
 
 def test_a_run_that_waits_for_a_person_says_so_when_its_time_is_over(world: World) -> None:
