@@ -51,7 +51,7 @@ def dry_run(workspace: Workspace) -> Compiled:
     """
     with tempfile.TemporaryDirectory(prefix="kfp-ci-") as scratch:
         references = pinning.placeholders(workspace)
-        texts = {t.path: t.pinned(references) for t in workspace.templates}
+        texts = {t.path: t.pinned(references) for t in workspace.templates()}
         specs = Path(scratch) / pinning.SPECS
         pinning.copy_all(texts, workspace.config.pipelines.templates, specs)
         return _compile(workspace, references, specs, Path(scratch) / DIRECTORY)

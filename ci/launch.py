@@ -173,7 +173,7 @@ def _compiled(
     references = {name: f"{_NOBODY}/{name}@sha256:{'0' * 64}" for name in workspace.components}
     references |= {name: image.reference for name, image in lock.components.items()}
     references |= images
-    templates = workspace.templates
+    templates = workspace.templates()
     specs = folder / pinning.SPECS
     pinning.copy_all({t.path: t.pinned(references) for t in templates}, settings.templates, specs)
     out = folder / compiling.DIRECTORY

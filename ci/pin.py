@@ -79,7 +79,7 @@ def raise_drift(said: list[str]) -> None:
 def _wanted(workspace: Workspace) -> tuple[list[Template], dict[str, str]]:
     """The templates, and every component's image by the lock."""
     lock = built.whole(workspace)
-    templates = workspace.templates
+    templates = workspace.templates()
     references = {name: image.reference for name, image in lock.components.items()}
     missing = sorted({n for t in templates for n in t.components} - references.keys())
     if missing:
@@ -102,7 +102,7 @@ def dry_run(workspace: Workspace) -> list[str]:
     """What `pin` would write, a line each. Asks nobody."""
     return [
         f"{template.path}: would name the digest of {', '.join(template.components)}"
-        for template in workspace.templates
+        for template in workspace.templates()
     ]
 
 

@@ -68,7 +68,7 @@ def plan(
         forces = forced(force, components)
         linting = pool.submit(lint.lint, workspace)
         used_by: dict[str, list[str]] = {name: [] for name in components}
-        for template in workspace.templates:
+        for template in workspace.templates():
             for name in template.components:
                 used_by[name].append(template.path)
         for line in remarks(components):

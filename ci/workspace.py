@@ -107,9 +107,9 @@ class Workspace:
                 context.check_outputs(self.repository / folder, self.repository / file, self.build)
         return found
 
-    @cached_property
     def templates(self) -> list[Template]:
-        """The component templates of the repository. Raises TemplateError."""
+        """The component templates of the repository, as they are now: `pin` may write
+        them. Raises TemplateError."""
         settings = self.config.pipelines
         return templates.find(
             self.repository,

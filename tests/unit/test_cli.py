@@ -206,6 +206,15 @@ def test_a_command_imports_no_others(project: Any) -> None:
         assert had & modules == own
 
 
+def test_a_promotion_does_without_the_stages_of_a_build() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, ci.promote; print(*sys.modules)"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    stages = {"plan", "build", "pin", "compile", "upload", "train", "release"}
+    assert not {f"ci.{it}" for it in stages} & set(done.stdout.split())
+
+
 def write(path: str, text: str) -> Any:
     return lambda project: project.write(path, text)
 
