@@ -37,6 +37,10 @@ def kept(session: Session, planned: PlannedComponent) -> LockedImage | None:
     if found is None or (found.key, found.digest) != (planned.key, planned.digest):
         return None
     trivy, workspace = session.trivy, session.workspace
+    if found.verdict.status == "incomplete" and (
+        trivy.databases.wanted or not workspace.environment.allow_incomplete_scan
+    ):
+        return None  # what could not be known then may be known now
     database, policy = trivy.databases.at_hand(), workspace.scan_policy
     if not gate.still_valid(
         found.verdict, policy.hash, trivy.version, database.updated, session.day
