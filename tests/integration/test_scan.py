@@ -62,6 +62,8 @@ def test_a_planted_secret_is_refused_and_never_told(machine: Machine, tmp_path: 
     raw, report = (repository.build / "reports" / n for n in ("leaky/trivy.json", "scan.html"))
     answer = repository.built()
     answer.refused(22, "'leaky'", "aws-access-key-id", "/root/.aws/credentials", str(report))
+    assert "no waiver holds for one" in answer.err
+    assert "or waive" not in answer.err
 
     key = next(c["key"] for c in repository.read("plan.json")["components"] if c["name"] == "leaky")
     assert not in_registry(repository.tagged("leaky", key))
