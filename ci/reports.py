@@ -16,7 +16,15 @@ from ci.workspace import Workspace
 from ci_tools import storage, typed
 from ci_tools.components import shards
 from ci_tools.config import Branches
-from ci_tools.documents import SCHEMA, Finding, Lock, ScannedImage, ScanReport, timestamp
+from ci_tools.documents import (
+    SCHEMA,
+    Finding,
+    Lock,
+    ScannedImage,
+    ScanReport,
+    WaiverNote,
+    timestamp,
+)
 from ci_tools.errors import CIError, MissingInputError
 from ci_tools.images import moving
 from ci_tools.images.registry import Registry
@@ -48,6 +56,7 @@ def write(
     workspace = session.workspace
     before = read(workspace.build / FILE)
     if shard is None and not session.scans and before and _same(before, workspace, lock):
+        _tell(workspace, before.waivers)
         return
     images: list[ScannedImage] = []
     for name in members:
@@ -99,11 +108,26 @@ def _finish(
     """Write it, compared with the branch's last one, which it becomes for the next."""
     from ci_tools.report import scan as written
 
-    policy = workspace.scan_policy
-    report.waivers = gate.notes(
-        policy, by_component(report.images), gate.today(), whole=_whole(report, workspace)
-    )
-    for note in report.waivers:
+    report.waivers = _waivers(report, workspace)
+    _tell(workspace, report.waivers)
+    own, *others = _places(workspace)
+    try:
+        before = _last(registry, [own, *others]) or before
+        moving.put(registry, *own, KIND, msgspec.json.encode(report))
+    except CIError as error:
+        workspace.console.event(f"the scan report stays on this machine: {error.what}")
+    written.write(workspace.build / FOLDER, report, before)
+
+
+def _waivers(report: ScanReport, workspace: Workspace) -> list[WaiverNote]:
+    """What there is to say of the policy's waivers today."""
+    found = by_component(report.images)
+    whole = _whole(report, workspace)
+    return gate.notes(workspace.scan_policy, found, gate.today(), whole=whole)
+
+
+def _tell(workspace: Workspace, waivers: Sequence[WaiverNote]) -> None:
+    for note in waivers:
         where = "".join(f" of {part}" for part in (note.package, note.component) if part)
         workspace.console.event(
             f"the waiver of {note.id}{where} ({note.owner}) "
@@ -113,13 +137,6 @@ def _finish(
                 "expires soon": f"ends on {note.expires}",
             }[note.problem]
         )
-    own, *others = _places(workspace)
-    try:
-        before = _last(registry, [own, *others]) or before
-        moving.put(registry, *own, KIND, msgspec.json.encode(report))
-    except CIError as error:
-        workspace.console.event(f"the scan report stays on this machine: {error.what}")
-    written.write(workspace.build / FOLDER, report, before)
 
 
 def _places(workspace: Workspace) -> list[tuple[str, str]]:
@@ -184,9 +201,11 @@ def _same(before: ScanReport, workspace: Workspace, lock: Lock) -> bool:
     told = {image.reference for image in before.images}
     return (
         before.policy == workspace.scan_policy.hash
-        and before.environment == lock.environment
+        and (before.environment, before.source) == (lock.environment, lock.source)
         and told == {image.reference for image in lock.components.values()}
         and not lock.failed
+        and before.dockerfiles == lint.remarks(workspace)
+        and before.waivers == _waivers(before, workspace)  # they end though nothing changes
     )
 
 

@@ -37,6 +37,10 @@ def kept(session: Session, planned: PlannedComponent) -> LockedImage | None:
     if found is None or (found.key, found.digest) != (planned.key, planned.digest):
         return None
     trivy, workspace = session.trivy, session.workspace
+    if found.verdict.status == "incomplete" and (
+        trivy.databases.wanted or not workspace.environment.allow_incomplete_scan
+    ):
+        return None  # what could not be known then may be known now
     database, policy = trivy.databases.at_hand(), workspace.scan_policy
     if not gate.still_valid(
         found.verdict, policy.hash, trivy.version, database.updated, session.day
@@ -130,7 +134,7 @@ def refuse(workspace: Workspace, name: str, verdict: Verdict) -> None:
     if verdict.status == "fail":
         raise ScanFailedError(
             f"component '{name}' does not pass the scan: {verdict.reason}",
-            "Take the secret out, update the package, or waive what does not matter here",
+            _todo(verdict),
             log=workspace.build / FOLDER / "scan.html",
         )
     if verdict.status == "incomplete" and not workspace.environment.allow_incomplete_scan:
@@ -138,3 +142,13 @@ def refuse(workspace: Workspace, name: str, verdict: Verdict) -> None:
             f"component '{name}' was not scanned completely: {verdict.reason}",
             "Give scan.database in ci.yaml a mirror that answers",
         )
+
+
+def _todo(verdict: Verdict) -> str:
+    """What to do about an image that fails, by what counts against it."""
+    todo = []
+    if "SECRET" in verdict.counts:
+        todo.append("Take the secret out of the image and revoke it; no waiver holds for one")
+    if set(verdict.counts) != {"SECRET"}:
+        todo.append("Update the package, or waive what does not matter here")
+    return ". ".join(todo)

@@ -16,6 +16,7 @@ import hashlib
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -33,6 +34,8 @@ _FETCH_SECONDS = 900.0  # Java's is a gigabyte
 # As Trivy: a database that was fetched within the hour is not asked for.
 _AGAIN = timedelta(hours=1)
 _DAY = timedelta(days=1)  # as Trivy, for its checks
+_RETRY_SECONDS = 600.0  # after which an unchanged run asks again for what nobody gave
+_REFUSED = ".refused"  # in a source's directory: when it last gave nothing
 _KEPT = 2  # a scan may still be opening the one before
 
 
@@ -142,6 +145,17 @@ class Databases:
     def due(self) -> bool:
         """Whether a newer vulnerability database should be out."""
         return self.at_hand().due and not self._is_pinned(_VULNERABILITIES)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is no vulnerability database, and nobody was asked for one lately."""
+        if self.at_hand().updated is not None:
+            return False
+        try:
+            refused = (self._folder(_VULNERABILITIES) / _REFUSED).stat().st_mtime
+        except OSError:
+            return True
+        return time.time() - refused >= _RETRY_SECONDS
 
     def java(self) -> str:
         """Bring the index of Java libraries; what went wrong, or ""."""
@@ -254,6 +268,7 @@ class Databases:
             log = self._home / f"{kind.name}.log"
             done = process.run(command, timeout=_FETCH_SECONDS, log=log, env=alone.variables())
             if not done.ok or not (incoming / kind.folder).is_dir():
+                (folder / _REFUSED).touch()
                 return f"{kind.words} cannot be had ({_reason(done)})"
             complete = folder / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
             incoming.rename(complete)

@@ -148,12 +148,15 @@ def notes(
     components; of fewer it cannot be said that a waiver is of no use.
     """
     said = []
+    ids = {waiver.id for waiver in policy.waivers}
+    named = [
+        (finding, component)
+        for component, findings in found.items()
+        for finding in findings
+        if finding.id in ids
+    ]
     for waiver in policy.waivers:
-        used = any(
-            waiver.matches(finding, component)
-            for component, findings in found.items()
-            for finding in findings
-        )
+        used = any(waiver.matches(finding, component) for finding, component in named)
         if day >= waiver.expires:
             said.append(_note(waiver, "expired"))
         elif whole and not used:

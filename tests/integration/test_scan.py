@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def test_a_planted_secret_is_refused_and_never_told(machine: Machine, tmp_path: 
     raw, report = (repository.build / "reports" / n for n in ("leaky/trivy.json", "scan.html"))
     answer = repository.built()
     answer.refused(22, "'leaky'", "aws-access-key-id", "/root/.aws/credentials", str(report))
+    assert "no waiver holds for one" in answer.err
+    assert "or waive" not in answer.err
 
     key = next(c["key"] for c in repository.read("plan.json")["components"] if c["name"] == "leaky")
     assert not in_registry(repository.tagged("leaky", key))
@@ -122,6 +125,27 @@ def test_without_a_database_local_goes_on_loudly_and_dev_refuses(
     repository.built().done()
     repository.built(env=dev).refused(23, "'one'")
     assert repository.images == {}
+
+
+@pytest.mark.parametrize("environment", ["local", "dev"])
+def test_a_database_that_comes_back_ends_an_incomplete_verdict(
+    apart: Machine, tmp_path: Path, environment: str
+) -> None:
+    repository = apart.repository(
+        tmp_path / "r",
+        component("one", DEBIAN, **debian()),
+        scan={"database": f"{apart.registry}/trivy-db", **AGELESS},
+        environments={"dev": {"registry": {"host": apart.registry}}},
+    )
+    repository.built().done()
+    assert repository.images["one"]["verdict"]["status"] == "incomplete"
+    trivy_database.publish(
+        apart.registry, "trivy-db", updated=OLD, advisories={"planted": {CVE: "2.0"}}
+    )
+    if environment == "local":  # which goes on without and need not ask each time
+        (refused,) = apart.endpoints.home.glob("trivy/vulnerabilities-*/.refused")
+        os.utime(refused, (0, 0))
+    repository.built(env={"KFP_CI_ENVIRONMENT": environment}).refused(22, "'one'", CVE)
 
 
 def test_a_vulnerability_that_is_mended_elsewhere_is_refused(

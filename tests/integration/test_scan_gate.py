@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import xml.etree.ElementTree as ET
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from ci_tools.scanner import gate
 from tests.integration import trivy_database
 from tests.integration.images import (
     AGELESS,
@@ -35,6 +37,7 @@ from tests.integration.repositories import (
     Machine,
     Spy,
     component,
+    git,
     in_registry,
     inspected,
     skopeo,
@@ -157,6 +160,32 @@ def test_only_the_policy_says_what_does_not_count(
         details={CVE: Detail(severity="HIGH")},
     )
     repository.built(env={name: content} if variable else None).refused(22, "'leaky'", "one (scan)")
+
+
+def test_a_build_of_another_commit_that_changes_no_image_reports_all_the_same(
+    machine: Machine, tmp_path: Path
+) -> None:
+    soon = (gate.today() + timedelta(days=5)).isoformat()
+    waiver = {"id": CVE, "reason": "it is not reached", "owner": "somebody", "expires": soon}
+    repository = gated(
+        machine,
+        tmp_path / "r",
+        with_package("one"),
+        {"waivers": [waiver]},
+        advisories={"planted": {CVE: "2.0-1"}},
+    )
+    repository.built().done()
+    repository.write({"README": "of no image"})
+    repository.commit()
+    assert f"the waiver of {CVE} (somebody) ends on {soon}" in repository.built().done().err
+    commit = git(repository.path, "rev-parse", "HEAD").strip()
+    assert repository.read("reports/scan.json")["source"]["commit"] == commit
+    assert commit[:12] in (repository.build / "reports/scan.html").read_text()
+    # The same once more: nothing is written, and the waiver told.
+    page = repository.build / "reports/scan.html"
+    page.write_text("as it was")
+    assert f"ends on {soon}" in repository.built().done().err
+    assert page.read_text() == "as it was"
 
 
 def test_what_a_vex_document_says_passes_and_is_told(

@@ -256,6 +256,21 @@ def test_a_database_that_cannot_be_had_is_told_and_an_old_one_kept(
     assert not list((tmp_path / "home").glob("*/incoming-*"))
 
 
+def test_where_there_is_none_one_is_wanted_but_not_every_moment(fake: Fake, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert databases(fake, home).wanted
+    fake.does(refuse="no such host")
+    _ = databases(fake, home).vulnerabilities
+    assert not databases(fake, home).wanted
+    assert databases(fake, home, "mirror.example.com/trivy-db").wanted
+    (refused,) = home.glob("vulnerabilities-*/.refused")
+    os.utime(refused, (NOW.timestamp() - 700, NOW.timestamp() - 700))
+    assert databases(fake, home).wanted
+    fake.does()
+    _ = databases(fake, home).vulnerabilities
+    assert not databases(fake, home).wanted
+
+
 def test_a_damaged_database_is_told(fake: Fake, tmp_path: Path) -> None:
     one = databases(fake, tmp_path / "home")
     _ = one.vulnerabilities
