@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,25 @@ def test_help_lists_every_command_by_section() -> None:
     for title, names in SECTIONS.items():
         assert f"{title}:" in text
         assert all(f"\n  {name} " in text for name in names)
+
+
+def every_command(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, one in command.commands.items():
+            yield from every_command(one, f"{path} {name}")
+
+
+def test_every_command_and_option_says_what_it_is() -> None:
+    for path, command in every_command(cli, "kfp-ci"):
+        assert command.help, path
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, f"{path} {option.name}"
+
+
+def test_the_list_of_commands_is_not_cut() -> None:
+    _, commands = ci("--help").stdout.split("Stages, in order:")
+    assert "..." not in commands
 
 
 def test_version() -> None:
