@@ -166,7 +166,7 @@ def write(path: str, text: str) -> Any:
         (write("base/Dockerfile", "FROM ml/train"), ["plan"], errors.CycleError),
         (write("component_specs/x.yaml", "a: ["), ["plan"], errors.TemplateError),
         (write("README", ""), ["plan", "--env", "nowhere"], errors.ConfigError),
-        (write("ci.yaml", "environments: {prod: {}}"), ["plan", "--env", "prod"],
+        (write("ci.yaml", "project: ml\nenvironments: {prod: {}}"), ["plan", "--env", "prod"],
          errors.ConfigError),
     ],
 )  # fmt: skip
