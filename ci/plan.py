@@ -22,6 +22,7 @@ from ci_tools import durations, local, storage
 from ci_tools.components import discovery, keys, scaling, shards
 from ci_tools.components.discovery import Component
 from ci_tools.components.hashing import Hashing
+from ci_tools.components.references import split
 from ci_tools.documents import Lock, Plan, PlannedComponent
 from ci_tools.errors import MissingInputError
 from ci_tools.images import bases
@@ -71,7 +72,7 @@ def plan(
         for template in workspace.templates():
             for name in template.components:
                 used_by[name].append(template.path)
-        for line in remarks(components):
+        for line in remarks(components, workspace.project):
             workspace.console.event(line)
         locked = bases.locked(workspace.declared_in)
         pinned = _bases(workspace, locked)
@@ -195,10 +196,20 @@ def jobs_at_once(workspace: Workspace, asked: int | None) -> int:
     return asked or workspace.config.build.jobs or (os.cpu_count() or 2) + 2
 
 
-def remarks(components: Mapping[str, Component]) -> list[str]:
-    """What of the components is in no key though it looks so, a line each."""
+def remarks(components: Mapping[str, Component], project: str) -> list[str]:
+    """What of the components looks like something else, a line each: what is in no key,
+    and what is no sibling."""
     said: list[str] = []
     for component in components.values():
+        for reference in component.bases:
+            named = split(reference)
+            name = named.path.rpartition("/")[2]
+            bare = not (named.registry or named.tag or named.digest) and "/" in named.path
+            if bare and name in components and name != component.name:
+                said.append(
+                    f"{component.name}: {reference} is an image from elsewhere; "
+                    f"the component of this project, '{project}', is {project}/{name}"
+                )
         for name in component.unused_args:
             said.append(
                 f"{component.name}: no ARG of {component.dockerfile} is called '{name}': "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,13 +39,13 @@ def load_all(text: str) -> list[object]:
 
 def compose(text: str) -> yaml.Node | None:
     """The node tree of one document, with the position of every node in `text`."""
-    _check_size(text)
+    _check_size(text, math.inf)
     return yaml.compose(text, Loader=SafeLoader)
 
 
 def compose_all(text: str) -> list[yaml.Node | None]:
     """The node trees of a stream of documents, with positions. Raises yaml.YAMLError."""
-    _check_size(text)
+    _check_size(text, math.inf)
     return list(yaml.compose_all(text, Loader=SafeLoader))
 
 
@@ -71,9 +72,12 @@ def _as_yaml_errors() -> Iterator[None]:
         raise yaml.MarkedYAMLError(problem=str(error)) from error
 
 
-def _check_size(text: str) -> None:
+def _check_size(text: str, largest: float = _LARGEST) -> None:
     """Raises yaml.YAMLError for a document that is nested deeper, or with its aliases
-    larger, than anybody writes, or that holds an alias of what it stands in."""
+    larger, than anybody writes, or that holds an alias of what it stands in.
+
+    largest: infinite for node trees, in which an alias is the very node.
+    """
     if len(text) <= _DEEPEST and "*" not in text:
         return
     values = 0
@@ -97,7 +101,7 @@ def _check_size(text: str) -> None:
                 problem = f"the alias '*{event.anchor}' stands in what it stands for"
         elif isinstance(event, yaml.ScalarEvent):
             values += 1
-        if problem or values > _LARGEST:
+        if problem or values > largest:
             raise yaml.MarkedYAMLError(
                 problem=problem or "too large with its aliases written out",
                 problem_mark=event.start_mark,  # type: ignore[arg-type]

@@ -136,7 +136,10 @@ def schema(file: str) -> None:
 @cli.command(name="exit-codes")
 @click.option("--markdown", is_flag=True, help="As rows of docs/exit-codes.md.")
 def exit_codes(markdown: bool) -> None:
-    """List every exit code and what it means; as Markdown also what it is in Jenkins."""
+    """List every exit code and what it means.
+
+    As Markdown also what it is in Jenkins.
+    """
     from ci_tools import errors
     from ci_tools.jenkins import results
 

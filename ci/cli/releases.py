@@ -22,8 +22,8 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 def releases() -> None:
     """Releases that were published: which there are, and who signed one.
 
-    RELEASE: its name or commit (seven characters of it do), its digest in the
-    registry, or the path of its bundle.
+    RELEASE: its name or commit (seven characters of it do), what means its commit to
+    git (HEAD, a tag), its digest in the registry, or the path of its bundle.
     """
 
 
@@ -94,7 +94,14 @@ def get(workspace: Workspace, as_json: bool, what: str, path: Path) -> None:
     show_default=True,
     help="The variable that holds the passphrase.",
 )
-@click.option("--type", "kind", type=click.Choice(["ed25519", "ecdsa"]), default="ed25519")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["ed25519", "ecdsa"]),
+    default="ed25519",
+    show_default=True,
+    help="The kind of key; ecdsa is on the curve P-256.",
+)
 def keygen(path: Path, passphrase_env: str, kind: str) -> None:
     """Make a key pair for signing: PATH, encrypted, and PATH.pub.
 

@@ -55,7 +55,7 @@ def _ask(workspace: Workspace, as_json: bool, *, verify: bool) -> None:
 
 @cli.group()
 def service() -> None:
-    """What the prediction service runs, its history, its logs, and the way back."""
+    """The prediction service: what it runs, history, logs, the way back."""
 
 
 NAME = click.argument("name", required=False, metavar="[SERVICE]")

@@ -132,9 +132,12 @@ def _beginning(answer: urllib3.BaseHTTPResponse, limit: int) -> bytes:
 
 def silent(host: str, error: BaseException) -> RegistryError:
     """The error for a registry that does not answer."""
+    here = host.startswith(("127.", "localhost", "[::1]"))
     return RegistryError(
         f"the registry {host} does not answer ({_reason(error)})",
-        "Start it ('python -m ci local up' for the embedded one) or check the network",
+        "Start it ('python -m ci local up' for the embedded one)"
+        if here
+        else "Check its name, the network and HTTPS_PROXY",
     )
 
 

@@ -133,7 +133,8 @@ def _ask_engine(reference: str) -> bool:
         client = docker.from_env(timeout=_PROBE_SECONDS)
     except DockerException as error:
         raise EngineError(
-            f"the Docker engine does not answer ({error})", "Start it: scripts/bootstrap.sh"
+            f"the Docker engine does not answer ({error})",
+            "Start Docker ('make run' installs and starts it on Debian), or set DOCKER_HOST",
         ) from error
     try:
         client.api.inspect_distribution(reference)  # type: ignore[no-untyped-call]

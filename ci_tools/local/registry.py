@@ -150,7 +150,8 @@ def remove_container(container: str) -> bool:
 
 def _no_engine(error: Exception) -> EngineError:
     return EngineError(
-        f"the Docker engine does not answer ({error})", "Start it: scripts/bootstrap.sh"
+        f"the Docker engine does not answer ({error})",
+        "Start Docker ('make run' installs and starts it on Debian), or set DOCKER_HOST",
     )
 
 

@@ -58,7 +58,7 @@ class Answer:
         assert self.code == code, self.err
         last = ("\n" + self.err).rpartition("\nERROR: ")[2].rstrip("\n")
         last = f"ERROR: {last}"
-        one, several = r"ERROR: \S.+\. \S.+\.", r"ERROR: \S.+(\n  \S.+)+\n\S.+\."
+        one, several = r"ERROR: \S.+\. \S.+[.?]", r"ERROR: \S.+(\n  \S.+)+\n\S.+[.?]"
         assert re.fullmatch(rf"({one}|{several})( Log: .+)?", last), self.err
         assert sum(line.startswith("ERROR: ") for line in self.err.splitlines()) == 1
         for word in words:

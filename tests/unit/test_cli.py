@@ -9,6 +9,7 @@ import pkgutil
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,28 @@ def test_a_command_of_a_similar_name_is_suggested() -> None:
     done = ci("biuld")
     assert done.returncode == errors.USAGE_EXIT_CODE
     assert "Did you mean 'build'?" in done.stderr
+
+
+def every_command(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            one = command.get_command(context, name)
+            assert one is not None
+            yield from every_command(one, f"{path} {name}")
+
+
+def test_every_command_and_option_says_what_it_is() -> None:
+    for path, command in every_command(cli, "kfp-ci"):
+        assert command.help, path
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, f"{path} {option.name}"
+
+
+def test_the_list_of_commands_is_not_cut() -> None:
+    _, commands = ci("--help").stdout.split("Stages, in order:")
+    assert "..." not in commands
 
 
 def test_version() -> None:
@@ -228,7 +251,7 @@ def write(path: str, text: str) -> Any:
         (write("base/Dockerfile", "FROM ml/train"), ["plan"], errors.CycleError),
         (write("component_specs/x.yaml", "a: ["), ["plan"], errors.TemplateError),
         (write("README", ""), ["plan", "--env", "nowhere"], errors.ConfigError),
-        (write("ci.yaml", "environments: {prod: {}}"), ["plan", "--env", "prod"],
+        (write("ci.yaml", "project: ml\nenvironments: {prod: {}}"), ["plan", "--env", "prod"],
          errors.ConfigError),
     ],
 )  # fmt: skip

@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from ci_tools.images import direct
+
 ASKING = """
 import sys
 import time
@@ -38,3 +42,17 @@ def test_the_first_requests_come_from_many_threads() -> None:
     """Imports in several threads can wait for each other, and then one of them fails."""
     done = subprocess.run([sys.executable, "-c", ASKING], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1:5100", "local up"),
+        ("localhost:5000", "local up"),
+        ("[::1]:5000", "local up"),
+        ("registry-1.docker.io", "the network"),
+    ],
+)
+def test_nobody_is_told_to_start_a_public_registry(host: str, said: str) -> None:
+    assert said in direct.silent(host, OSError("no")).todo
+    assert ("Start it" in direct.silent(host, OSError("no")).todo) == ("local up" in said)

@@ -229,6 +229,18 @@ def test_a_sibling_that_is_not_there_is_told(repository: Any) -> None:
         found(repository)
 
 
+def test_a_sibling_of_another_projects_name_is_told(repository: Any) -> None:
+    repository.write("python/Dockerfile", "FROM library/python\n")  # itself: surely another
+    repository.write("a/Dockerfile", "FROM fork/python\n")
+    repository.write(
+        "b/Dockerfile", "FROM ml/python AS x\nFROM fork/python:1\nFROM h.io/x/python\n"
+    )
+    assert planning.remarks(found(repository), "ml") == [
+        "a: fork/python is an image from elsewhere; "
+        "the component of this project, 'ml', is ml/python"
+    ]
+
+
 def test_a_real_circle_is_named(repository: Any) -> None:
     repository.write("a/Dockerfile", "FROM ml/b\n")
     repository.write("b/Dockerfile", "FROM scratch\nCOPY --from=ml/a x x\n")
@@ -260,7 +272,7 @@ def test_arguments_that_the_build_uses(repository: Any) -> None:
     }  # fmt: skip
     assert one.predefined == {"HTTPS_PROXY": "5", "no_proxy": "6", "SOURCE_DATE_EPOCH": "7"}
     assert one.unused_args == ("UNREACHED", "NOBODYS")
-    assert [line.partition(":")[2] for line in planning.remarks({"a": one})] == [
+    assert [line.partition(":")[2] for line in planning.remarks({"a": one}, "ml")] == [
         f" no ARG of a/Dockerfile is called '{name}': the build argument of ci.yaml is left out"
         for name in ("UNREACHED", "NOBODYS")
     ]
@@ -285,7 +297,7 @@ def test_the_triggers_of_a_sibling_count_where_they_are_run(repository: Any) -> 
     assert sorted(components["a"].bases) == ["b:1", "tool:1"]
     assert components["a"].args == {"V": "1"}
     assert components["a"].remotes == ("https://h/x",)
-    assert planning.remarks({"a": components["a"]}) == [
+    assert planning.remarks({"a": components["a"]}, "ml") == [
         "a: a/Dockerfile adds https://h/x, whose content is in no key: "
         "give ADD a --checksum, or a git URL its whole commit"
     ]
