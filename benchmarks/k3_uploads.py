@@ -16,8 +16,9 @@ from shared import Bench
 
 from ci_tools import config
 from ci_tools.documents import Source
-from ci_tools.kubeflow import Wanted, ir, version_name
+from ci_tools.kubeflow import ir, version_name
 from ci_tools.kubeflow.server import KubeflowServer
+from ci_tools.kubeflow.wanted import Wanted
 from tests.fakes.kubeflow import FakeKubeflow, serve
 
 PIPELINES = 20

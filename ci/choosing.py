@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ci.workspace import LOCAL, Workspace
 from ci_tools import config_training
 from ci_tools.config import Pipeline
+from ci_tools.config_errors import did_you_mean
 from ci_tools.config_training import DEFAULT, Declared
 from ci_tools.errors import ConfigError
 
@@ -31,14 +31,12 @@ def declared(workspace: Workspace) -> list[Declared]:
 
 
 def tested(workspace: Workspace) -> list[str]:
-    """The pipelines that have a test for this environment. Raises ConfigError."""
-    return list(
-        dict.fromkeys(
-            it.pipeline
-            for it in declared(workspace)
-            if it.chosen and _is_for(it, workspace.environment_name)
-        )
-    )
+    """The labels of all tests for this environment. Raises ConfigError."""
+    return [
+        it.label
+        for it in declared(workspace)
+        if it.chosen and _is_for(it, workspace.environment_name)
+    ]
 
 
 def choose(
@@ -102,7 +100,6 @@ def _check(pipeline: str, available: Sequence[str], why: str) -> None:
 
 
 def _near(word: str, valid: Sequence[str] | dict[str, Declared]) -> str:
-    near = difflib.get_close_matches(word, list(valid), n=1)
-    if near:
-        return f"Did you mean '{near[0]}'"
-    return f"Name one of: {', '.join(valid) or '(none was compiled)'}"
+    return did_you_mean(word, list(valid)) or (
+        f"Name one of: {', '.join(valid) or '(none was compiled)'}"
+    )

@@ -8,11 +8,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ci import build as building
+from ci import built
 from ci import pin as pinning
-from ci import plan as planning
 from ci.workspace import Workspace
-from ci_tools.documents import Compiled, Lock
+from ci_tools.documents import Compiled
 from ci_tools.errors import MissingInputError, UnpinnedImageError
 from ci_tools.kubeflow import compiler, ir
 from ci_tools.kubeflow.compiler import Compilation
@@ -31,8 +30,7 @@ def compile_pipelines(workspace: Workspace) -> Compiled:
 
     Raises MissingInputError, CompileError, UnpinnedImageError.
     """
-    lock = workspace.read(building.FILE, Lock, made_by="build")
-    building.raise_failures(lock)
+    lock = built.whole(workspace)
     specs = workspace.build / pinning.SPECS
     if not specs.is_dir():
         raise MissingInputError(f"{specs} is not there", "Run 'python -m ci pin'")
@@ -53,7 +51,7 @@ def dry_run(workspace: Workspace) -> Compiled:
     """
     with tempfile.TemporaryDirectory(prefix="kfp-ci-") as scratch:
         references = pinning.placeholders(workspace)
-        texts = {t.path: t.pinned(references) for t in planning.find_templates(workspace)}
+        texts = {t.path: t.pinned(references) for t in workspace.templates}
         specs = Path(scratch) / pinning.SPECS
         pinning.copy_all(texts, workspace.config.pipelines.templates, specs)
         return _compile(workspace, references, specs, Path(scratch) / DIRECTORY)
@@ -69,7 +67,7 @@ def _compile(workspace: Workspace, references: dict[str, str], specs: Path, out:
         specs,
         out,
         os.cpu_count() or 1,
-        Kept(workspace.home / KEPT, root, specs.resolve(), write=not workspace.dry_run),
+        kept(workspace, specs),
     )
     component_of = {reference: name for name, reference in references.items()}
     _prove(compilations, out.parent, set(references.values()), set(settings.allow_images))
@@ -78,6 +76,16 @@ def _compile(workspace: Workspace, references: dict[str, str], specs: Path, out:
             component_of[image] for image in one.pipeline.images if image in component_of
         )
     return Compiled(pipelines={name: one.pipeline for name, one in compilations.items()})
+
+
+def kept(workspace: Workspace, specs: Path) -> Kept:
+    """The earlier compilations of this machine. specs: the pinned templates."""
+    return Kept(
+        workspace.home / KEPT,
+        workspace.repository.resolve(),
+        specs.resolve(),
+        write=not workspace.dry_run,
+    )
 
 
 def _prove(

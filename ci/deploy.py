@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from ci import build as building
-from ci import models
+from ci import built, models
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.documents import Deployed, FailedService, Lock, Revision
 from ci_tools.errors import (
     CIError,
+    ConfigError,
     CredentialsError,
     InterruptedRunError,
     MissingInputError,
@@ -26,7 +28,7 @@ from ci_tools.errors import (
     ServicePreflightError,
     error_for,
 )
-from ci_tools.serving import live, revisions
+from ci_tools.serving import declaration, live, revisions
 from ci_tools.serving.asked import Findings
 from ci_tools.serving.declaration import Servable
 from ci_tools.serving.ecs import PredictionServices
@@ -57,15 +59,17 @@ def deploy(workspace: Workspace) -> Deployed:
     service. Raises MissingInputError where there is no lock, and ConfigError; what
     became of each service is in the result (`raise_failures`).
     """
-    lock = _lock(workspace)
+    lock = built.whole(workspace)
     told = revisions.tags(commit=lock.source.commit, build=os.environ.get("BUILD_URL"))
     stop = threading.Event()
     services = prediction_services(workspace, _stoppable(stop))
     result = Deployed(environment=workspace.environment_name, services={})
+    asked = declared(workspace, lock)
 
     def one(component: str, servable: Servable) -> Revision:
         image = _image(lock, component)
-        _hold(workspace, image)
+        beside = [_references(lock).get(one.image) for one in servable.sidecars.values()]
+        _hold(workspace, [image, *filter(None, beside)])
         with workspace.console.working(servable.service, "deploying"):
             return services.deploy(
                 servable,
@@ -81,6 +85,7 @@ def deploy(workspace: Workspace) -> Deployed:
         try:
             for job in as_completed(jobs):
                 _keep(workspace, result, *jobs[job], job)
+                result.declared = {name: asked[name] for name in result.services}
                 workspace.write(FILE, result)
         except BaseException:
             # Each orders its old revision back before its thread ends.
@@ -92,6 +97,33 @@ def deploy(workspace: Workspace) -> Deployed:
     result.services = {name: done[name] for name in workspace.servables if name in done}
     workspace.write(FILE, result)
     return result
+
+
+def declarations(workspace: Workspace) -> dict[str, bytes]:
+    """Component -> its servable.yaml. Raises MissingInputError."""
+    found = {}
+    for component in workspace.servables:
+        folder = Path(workspace.components[component].dockerfile).parent
+        path = workspace.repository / folder / declaration.FILE
+        try:
+            found[component] = path.read_bytes()
+        except OSError as error:
+            raise MissingInputError(
+                f"{path} cannot be read ({error.strerror})", "Run 'python -m ci deploy' again"
+            ) from error
+    return found
+
+
+def declared(workspace: Workspace, lock: Lock) -> dict[str, str]:
+    """Component -> hash of all that its deployment is asked for, but for the image and the
+    model, which a revision tells. Raises MissingInputError."""
+    images = _references(lock)
+    found = {}
+    for component, content in declarations(workspace).items():
+        beside = [one.image for one in workspace.servables[component].sidecars.values()]
+        parts = [content, *(images.get(image, image).encode() for image in beside)]
+        found[component] = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return found
 
 
 def raise_failures(deployed: Deployed) -> None:
@@ -114,7 +146,7 @@ def diff(workspace: Workspace) -> Drift:
 
 def _asked(workspace: Workspace, ask: Callable[..., T]) -> dict[str, T]:
     """Service -> what a question about each servable, as this build has it, comes to."""
-    lock = _lock(workspace)
+    lock = built.whole(workspace)
     return {
         servable.service: ask(
             servable,
@@ -177,13 +209,13 @@ def raise_problems(checked: Checked) -> None:
 
 def dry_run(workspace: Workspace) -> list[str]:
     """What a deployment of each servable would ask for. Asks nobody."""
-    lock = storage.read_if_there(workspace.build / building.FILE, Lock, made_by="build")
+    lock = storage.read_if_there(workspace.build / built.FILE, Lock, made_by="build")
     images = _references(lock) if lock else {}
     told: list[str] = []
     for component, servable in workspace.servables.items():
         try:
             model = models.of(workspace, servable)
-        except MissingInputError:
+        except (ConfigError, MissingInputError):
             model = None  # the training run that makes it has not been yet
         settings = workspace.service_settings()
         image = images.get(component)
@@ -211,38 +243,42 @@ def prediction_services(
     return PredictionServices(settings, digest=digest, sleep=sleep)
 
 
-def _lock(workspace: Workspace) -> Lock:
-    lock = workspace.read(building.FILE, Lock, made_by="build")
-    building.raise_failures(lock)
-    return lock
-
-
 def _image(lock: Lock, component: str) -> str:
     if component not in lock.components:
         raise MissingInputError(
-            f"{building.FILE} holds no image of {component}", "Run 'python -m ci build'"
+            f"{built.FILE} holds no image of {component}", "Run 'python -m ci build'"
         )
     return lock.components[component].reference
 
 
-def _hold(workspace: Workspace, image: str) -> None:
-    """Keep an image from expiring where images of keys do (`expire_days`).
+def _hold(workspace: Workspace, images: Iterable[str]) -> None:
+    """Keep images from expiring where images of keys do (`expire_days`).
 
     ECS pulls by digest whenever it starts another task: an image that is gone then
     is an outage. The tag is one of those that no lifecycle policy of ours touches.
     """
-    from ci_tools.images import ecr_repository, registry
+    from ci_tools.images import ecr_repository
+
+    for image in images:
+        digest = image.rpartition("@sha256:")[2]
+        try:
+            hold(workspace, image, ecr_repository.SERVING + digest[:12])
+        except (RegistryError, PushError, CredentialsError) as error:
+            workspace.console.warn(f"{image} may expire while it serves ({error.what})")
+
+
+def hold(workspace: Workspace, image: str, tag: str) -> None:
+    """Give an image a tag where what has no other one than its key expires (`expire_days`).
+
+    tag: one of `ecr_repository.RELEASES`. Raises RegistryError, PushError, CredentialsError.
+    """
+    from ci_tools.images import registry
 
     declared = workspace.registry
     path, _, digest = image.partition("@")
     host, _, repository = path.partition("/")
-    if declared.ecr.expire_days is None or host != declared.host:
-        return
-    tag = ecr_repository.SERVING + digest.removeprefix("sha256:")[:12]
-    try:
+    if declared.ecr.expire_days is not None and host == declared.host:
         registry.Registry.of(declared).tag(repository, digest, tag)
-    except (RegistryError, PushError, CredentialsError) as error:
-        workspace.console.warn(f"{image} may expire while it serves ({error.what})")
 
 
 def _references(lock: Lock) -> dict[str, str]:

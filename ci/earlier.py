@@ -46,5 +46,5 @@ def _lock(where: shelf.Shelf, tag: str) -> Lock | None:
     try:
         content = where.get(tag)
         return typed.decode(content, Lock) if content is not None else None
-    except (CIError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (CIError, msgspec.MsgspecError):
         return None

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from ci import __version__, findings
+from ci import deploy as deploying
 from ci.findings import place_of
 from ci.workspace import Workspace
 from ci_tools import git
@@ -24,7 +25,6 @@ from ci_tools.errors import MissingInputError
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
 from ci_tools.scanner import records
-from ci_tools.serving import declaration
 
 
 class Sbom(NamedTuple):
@@ -89,10 +89,8 @@ def files(workspace: Workspace, compiled: Compiled) -> dict[str, bytes]:
                 f"{path} is not what was compiled and proven", "Run 'python -m ci compile' again"
             )
         found[f"pipelines/{name}.yaml"] = content
-    for component in workspace.servables:
-        folder = Path(workspace.components[component].dockerfile).parent
-        path = workspace.repository / folder / declaration.FILE
-        found[f"servables/{component}.yaml"] = _content(path, "deploy")
+    for component, content in deploying.declarations(workspace).items():
+        found[f"servables/{component}.yaml"] = content
     return found
 
 

@@ -5,20 +5,20 @@ Both compare this work tree with an images.lock.json: no engine, no network.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from ci import build as building
+from ci import built
 from ci.console import counted
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.components import changes, keys
 from ci_tools.components.changes import Change
 from ci_tools.components.discovery import Component
+from ci_tools.config_errors import name_one
 from ci_tools.documents import Lock, Plan
 from ci_tools.errors import ConfigError
 from ci_tools.images import bases
@@ -82,7 +82,7 @@ def explain(workspace: Workspace, name: str, lock: Path | None = None) -> Explan
     Raises ConfigError for an unknown name, naming the nearest;
     MissingInputError for a lock that is not there; what discovery and keys raise.
     """
-    lock = lock or workspace.build / building.FILE
+    lock = lock or workspace.build / built.FILE
     earlier = storage.read(lock, Lock, made_by="build")
     if name not in workspace.components:
         raise _unknown(name, workspace.components, earlier)
@@ -269,9 +269,5 @@ def _assumptions(assumed: Iterable[str]) -> list[str]:
 
 
 def _unknown(name: str, components: Mapping[str, Component], lock: Lock) -> ConfigError:
-    near = difflib.get_close_matches(name, list(components), n=1, cutoff=0.5)
     gone = " any more, though the lock has it" if name in lock.components else ""
-    return ConfigError(
-        f"there is no component '{name}'{gone}",
-        f"Did you mean '{near[0]}'?" if near else f"Name one of: {', '.join(components) or 'none'}",
-    )
+    return ConfigError(f"there is no component '{name}'{gone}", name_one(name, components))

@@ -8,11 +8,11 @@ of the sources again, and its image of before.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from ci_tools.config_errors import did_you_mean
 from ci_tools.errors import ConfigError
 
 ALL = "all"
@@ -51,9 +51,8 @@ def forced(force: Force | None, components: Mapping[str, object]) -> dict[str, s
 
 
 def _unknown(name: str, components: Mapping[str, object]) -> ConfigError:
-    near = difflib.get_close_matches(name, list(components), n=1, cutoff=0.5)
     every = ", ".join(components) or "none"
     return ConfigError(
         f"there is no component '{name}' to build again",
-        f"Did you mean '{near[0]}'" if near else f"Name one of: {every}; or 'all'",
+        did_you_mean(name, list(components)) or f"Name one of: {every}; or 'all'",
     )

@@ -13,6 +13,8 @@ from ci_tools.documents import Plan, PlannedComponent
 def summary(plan: Plan, jobs: int) -> str:
     """`6 to build, about 1 min 40 s with 2 at once`; of shards, the slowest counts."""
     missing = [component for component in plan.components if component.state != "built"]
+    if not plan.components:
+        return "no file here is called Dockerfile or Dockerfile.NAME: there is no component"
     if not missing:
         return "nothing needs building"
     assigned = shards.assigned(plan)

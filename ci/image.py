@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Literal, TypeVar
 
 from ci import findings, verdicts
@@ -16,7 +15,7 @@ from ci.cases import Cases
 from ci.request import request_for
 from ci.session import Session
 from ci_tools import process
-from ci_tools.documents import FailedImage, Ingredients, LockedImage, PlannedComponent
+from ci_tools.documents import FailedImage, Ingredients, LockedImage, PlannedComponent, timestamp
 from ci_tools.errors import CancelledError, CIError, EngineError, ParentFailedError, ScanFailedError
 from ci_tools.images import attempts, builders, buildx
 from ci_tools.images.builders import Builder, Made
@@ -242,7 +241,7 @@ class ImageWork:
             built=built,
             seconds=round(sum(self._timings.values()), 3),
             timings=self._build_timings(),
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            created=timestamp(),
             platforms={platform: image.config for platform, image in sorted(pushed.items())},
         )
 

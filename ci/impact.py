@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from ci import compile as compiling
 from ci.bases import behind
 from ci.workspace import Workspace
+from ci_tools.config_errors import name_one
 from ci_tools.errors import ConfigError
 
 
@@ -33,12 +33,8 @@ def impact(workspace: Workspace, names: Sequence[str]) -> Impact:
     """
     for name in names:
         if name not in workspace.components:
-            near = difflib.get_close_matches(name, workspace.components, n=1)
             raise ConfigError(
-                f"there is no component '{name}'",
-                f"Did you mean '{near[0]}'"
-                if near
-                else f"Name one of: {', '.join(sorted(workspace.components)) or '(there is none)'}",
+                f"there is no component '{name}'", name_one(name, sorted(workspace.components))
             )
     reached = {
         name: [name, *sorted(behind(workspace.components, {name}) - {name})] for name in names

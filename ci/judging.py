@@ -23,6 +23,7 @@ from ci_tools.documents import Baseline, JsonValue, Run
 
 _EMPTY: tuple[JsonValue, ...] = (None, "", [], {})
 _DIGITS = 1e-9  # relative
+_NAMED = 10  # metrics in a sentence
 
 
 class Check(NamedTuple):
@@ -92,7 +93,7 @@ def leave_out_non_finite(run: Run) -> None:
 def _metric(run: Run, name: str, bound: Bound) -> str:
     value = run.metrics.get(name)
     if value is None:
-        return f"{name} was not reported{_because(run)}"
+        return f"{name} was not reported{_because(run) or _instead(run)}"
     if not math.isfinite(value):
         return f"{name} is {value}"
     if bound.min is not None and value < bound.min:
@@ -183,6 +184,15 @@ def _output(run: Run, name: str, output: Output) -> Check:
 
 def _because(run: Run) -> str:
     return f" ({run.unknown})" if run.unknown else ""
+
+
+def _instead(run: Run) -> str:
+    """What else was, for a name that is mistyped or the pipeline's own (`Output`)."""
+    if not run.metrics:
+        return ""
+    names = sorted(run.metrics)
+    more = ", ..." if len(names) > _NAMED else ""
+    return f" (reported: {', '.join(names[:_NAMED])}{more})"
 
 
 def _number(value: float) -> str:

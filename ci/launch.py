@@ -7,31 +7,27 @@ under a name that no stage uses, and marks every file it writes, so that
 
 from __future__ import annotations
 
-import difflib
-import getpass
 import os
-import re
 import secrets
 from collections.abc import Collection, Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
-from ci import build as building
+from ci import built, judging, launch_build, launch_images, launched
 from ci import compile as compiling
-from ci import judging, launch_build, launch_images
 from ci import pin as pinning
-from ci import plan as planning
 from ci import train as training
 from ci import upload as uploading
 from ci.following import Following
 from ci.workspace import Workspace
 from ci_tools import kubeflow, published, storage
 from ci_tools.config import Pipeline
+from ci_tools.config_errors import name_one
 from ci_tools.documents import (
     ByHand,
     Compiled,
     CompiledPipeline,
+    Json,
     Lock,
     Run,
     Training,
@@ -39,9 +35,8 @@ from ci_tools.documents import (
     Uploads,
 )
 from ci_tools.errors import CIError, ConfigError, NoPublishedLockError
-from ci_tools.kubeflow import compiler, ir, wanted
+from ci_tools.kubeflow import arguments, branches, compiler, ir, wanted
 
-FOLDER = "launches"  # below the machine's state
 _NOBODY = "no-image.invalid"  # stands for an image that there is not, while compiling
 _TAG_LIMIT = 63  # characters of a tag's key and value, of the API server
 
@@ -97,19 +92,21 @@ def launch(
             "a run on this machine lasts no longer than the command that runs it",
             "Wait for it, or launch on a server with --env",
         )
-    now = datetime.now(timezone.utc)
-    folder = workspace.home / FOLDER / f"{now:%Y%m%dT%H%M%S}-{pipeline}-{secrets.token_hex(2)}"
+    folder = workspace.home / launched.FOLDER
+    folder /= launched.folder_name(pipeline, secrets.token_hex(2))
     if builds:
         launch_images.check_builds(images, builds, server)
         own = launch_build.built(workspace, repository, found, builds, folder / "logs")
         images = {**images, **own}
     chosen = launch_images.chosen(workspace, images, server, found.place.registry)
     compiled = _compiled(workspace, pipeline, folder, found.lock, chosen)
+    given = {**_declared(workspace, pipeline).parameters, **parameters}
+    arguments.checked(pipeline, ir.parameters(ir.load(folder / compiled.path)), given)
     launch_images.tell(workspace, repository, found, compiled, images)
     launch_images.have(workspace, found, compiled, on_engine=server is None)
-    mark = ByHand(by=_user(), commit=found.commit, unpinned=chosen, named=dict(images))
+    mark = ByHand(by=launched.user(), commit=found.commit, unpinned=chosen, named=dict(images))
     found.lock.launched = mark
-    storage.write(folder / building.FILE, found.lock)
+    storage.write(folder / built.FILE, found.lock)
     storage.write(folder / compiling.FILE, Compiled(pipelines={pipeline: compiled}, launched=mark))
     client = kubeflow.connect(environment, workspace.home)
     upload = _uploaded(workspace, client, pipeline, folder, compiled, mark)
@@ -121,7 +118,7 @@ def launch(
     )
     begun: list[Run] = []
     try:
-        runs = [_run(workspace, client, pipeline, folder, upload, parameters, begun, wait=wait)]
+        runs = [_run(workspace, client, pipeline, folder, upload, given, begun, wait=wait)]
     except _LeftError:
         runs = []
     result = Training(environment=workspace.environment_name, runs=runs, launched=mark)
@@ -144,19 +141,20 @@ def dry_run(
     if pipeline not in one:
         raise _no_pipeline(pipeline, list(one))
     whose = f"commit {commit}" if commit else "this commit, or its merge base with main"
-    given = {**workspace.config.pipelines.named.get(pipeline, Pipeline()).parameters, **parameters}
-    lines = [f"{pipeline}: would run as {apart(pipeline)} with {given or 'its defaults'}"]
+    given = {**_declared(workspace, pipeline).parameters, **parameters}
+    lines = [
+        f"{pipeline}: would run as {apart(workspace, pipeline)} with {given or 'its defaults'}"
+    ]
     for component in one[pipeline].components:
         own = "built here" if component in builds else images.get(component)
         lines.append(f"  {component}: " + (f"{own} (unpinned)" if own else f"CI's of {whose}"))
     return lines
 
 
-def apart(pipeline: str) -> str:
-    """The name that a launch has in Kubeflow: no stage ever uploads under it, for a
-    compiled pipeline's name holds no dot, so that nobody's latest version changes."""
-    user = _user()
-    return f"{pipeline[: kubeflow.PIPELINE_NAME_LIMIT - len(user) - 1]}.{user}"
+def apart(workspace: Workspace, pipeline: str) -> str:
+    """The name that a launch has in Kubeflow: no stage ever uploads under it, so that
+    nobody's latest version changes."""
+    return branches.name_of(launched.mark_of(workspace, pipeline))
 
 
 def tags(mark: ByHand) -> dict[str, str]:
@@ -175,7 +173,7 @@ def _compiled(
     references = {name: f"{_NOBODY}/{name}@sha256:{'0' * 64}" for name in workspace.components}
     references |= {name: image.reference for name, image in lock.components.items()}
     references |= images
-    templates = planning.find_templates(workspace)
+    templates = workspace.templates
     specs = folder / pinning.SPECS
     pinning.copy_all({t.path: t.pinned(references) for t in templates}, settings.templates, specs)
     out = folder / compiling.DIRECTORY
@@ -187,6 +185,7 @@ def _compiled(
             specs,
             out,
             os.cpu_count() or 1,
+            compiling.kept(workspace, specs),
             only=pipeline,
         )
     if pipeline not in known:
@@ -229,9 +228,9 @@ def _uploaded(
     version = kubeflow.version_name(source, sha256)
     marks = tags(mark)
     told = wanted.described(compiled.description, source, sha256, lock="", build="")
-    name = apart(pipeline)
+    name = apart(workspace, pipeline)
     upload = client.upload(
-        kubeflow.Wanted(
+        wanted.Wanted(
             name=name,
             ir_path=folder / compiled.path,
             sha256=sha256,
@@ -240,6 +239,7 @@ def _uploaded(
             description="\n".join([told, *(f"{key}={value}" for key, value in marks.items())]),
             display_name=wanted.display_name_of(source),
             tags=wanted.tags_of(workspace.project, source, sha256, lock="", build="", marks=marks),
+            mark=launched.mark_of(workspace, pipeline),
         )
     )
     workspace.console.event(f"{name}: {upload.version}  {upload.url}")
@@ -252,7 +252,7 @@ def _run(
     pipeline: str,
     folder: Path,
     upload: Upload,
-    parameters: Mapping[str, object],
+    parameters: Json,
     begun: list[Run],
     *,
     wait: bool,
@@ -261,8 +261,7 @@ def _run(
 
     Raises _LeftError once it runs, where nobody is to wait for it.
     """
-    declared = workspace.config.pipelines.named.get(pipeline, Pipeline())
-    name = apart(pipeline)
+    name = apart(workspace, pipeline)
 
     def started(run: Run) -> None:
         begun.append(run)
@@ -274,9 +273,9 @@ def _run(
         run = client.launch(
             name,
             upload,
-            parameters={**declared.parameters, **parameters},
+            parameters=parameters,
             job_name=f"{name} {upload.version}",
-            timeout=declared.timeout,
+            timeout=_declared(workspace, pipeline).timeout,
             log=folder / "run.log",
             watch=Following(workspace.console, pipeline),
             announce=started,
@@ -286,20 +285,11 @@ def _run(
     return run
 
 
-def _user() -> str:
-    """Who launches, as part of a name; "somebody" where the machine does not say."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        user = ""
-    return re.sub(r"[^a-z0-9]+", "-", user.lower()).strip("-")[:32].strip("-") or "somebody"
+def _declared(workspace: Workspace, pipeline: str) -> Pipeline:
+    return workspace.config.pipelines.named.get(pipeline, Pipeline())
 
 
 def _no_pipeline(pipeline: str, available: list[str]) -> CIError:
-    near = difflib.get_close_matches(pipeline, available, n=1)
     return ConfigError(
-        f"there is no pipeline '{pipeline}' to launch",
-        f"Did you mean '{near[0]}'"
-        if near
-        else f"Name one of: {', '.join(available) or '(there is none)'}",
+        f"there is no pipeline '{pipeline}' to launch", name_one(pipeline, available)
     )

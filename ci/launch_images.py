@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 
 from ci.workspace import Workspace
 from ci_tools import config, published
 from ci_tools.components.references import split
+from ci_tools.config_errors import name_one
 from ci_tools.documents import CompiledPipeline
 from ci_tools.errors import ConfigError, NoPublishedLockError
 from ci_tools.images import overrides, registry
@@ -38,12 +38,9 @@ def check_known(workspace: Workspace, names: Iterable[str]) -> None:
     """Raises ConfigError for a name that is no component's."""
     for name in names:
         if name not in workspace.components:
-            near = difflib.get_close_matches(name, list(workspace.components), n=1)
             raise ConfigError(
                 f"there is no component '{name}' to give an image",
-                f"Did you mean '{near[0]}'"
-                if near
-                else f"Name one of: {', '.join(workspace.components) or '(there is none)'}",
+                name_one(name, workspace.components),
             )
 
 

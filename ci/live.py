@@ -7,21 +7,21 @@ beside it: then the packages in it are compared with the database.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 
 from ci import findings, reports, verdicts
-from ci import release as releasing
 from ci import session as sessions
+from ci.console import counted
 from ci.promotion import promoted
-from ci.session import Session
+from ci.session import Found, Session
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.components.references import split
-from ci_tools.documents import Finding, Judged, Release, ScannedImage, ScanReport
+from ci_tools.documents import Finding, Judged, Release, ScannedImage, ScanReport, timestamp
 from ci_tools.errors import (
     CIError,
     RegistryError,
@@ -35,7 +35,8 @@ from ci_tools.report import scan as written
 from ci_tools.scanner import gate
 
 FOLDER = Path("reports") / "live"
-FILE = FOLDER / "scan.json"
+_ASKED = FOLDER / "asked"  # about one vulnerability: apart, else all others would be new next time
+_PAGE = "scan.html"
 
 
 @dataclass
@@ -58,10 +59,15 @@ def scan(
     promotion says, else the release of the build directory.
     id:    ask for this one vulnerability only, whatever the policy counts.
 
-    Writes reports/live/. Returns the report, and for each image that could not be
-    looked at why not. Raises MissingInputError, ToolError, RegistryError.
+    Writes reports/live/, or reports/live/asked/ for one vulnerability. Returns the
+    report, and for each image that could not be looked at why not. Raises
+    MissingInputError, ToolError, RegistryError.
     """
-    return judged(workspace, _releases(workspace, paths), id=id)
+    return judged(workspace, _releases(workspace, paths), id=id, folder=_folder(id))
+
+
+def _folder(id: str) -> Path:
+    return _ASKED if id else FOLDER
 
 
 def judged(
@@ -92,13 +98,13 @@ def judged(
     with ThreadPoolExecutor(max_workers=(os.cpu_count() or 2) + 2) as pool:
         found = [image for several in pool.map(one, running) for image in several]
     session.settle()
-    before = reports.read(workspace.build / folder / FILE.name)
+    before = None if id else reports.read(workspace.build / folder / reports.FILE.name)
     policy = workspace.scan_policy
     report = ScanReport(
         project=releases[0].project,
         environment=workspace.environment_name,
         source=releases[0].source,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=timestamp(),
         trivy=session.trivy.version,
         database=session.trivy.databases.at_hand().updated,
         policy=policy.hash,
@@ -122,6 +128,8 @@ def _releases(workspace: Workspace, paths: Sequence[Path]) -> list[Release]:
     """Those of the files, or what the environment runs, or what was built here."""
     if paths:
         return [storage.read(path, Release, made_by="release") for path in paths]
+    from ci import release as releasing  # and with it every stage: a promotion names its own
+
     built = workspace.build / releasing.FILE
     if not workspace.dry_run and not (workspace.embedded and built.exists()):
         running = promoted.release(workspace)
@@ -172,13 +180,13 @@ def _judged(
     for one in scanned.images:
         one.image.reference = image.reference
         one.image.pipelines, one.image.services = sorted(image.pipelines), sorted(image.services)
-        found.append(_only(one.image, id) if id else one.image)
+        found.append(_only(session, one, id) if id else one.image)
     return found
 
 
-def _only(image: ScannedImage, id: str) -> ScannedImage:
+def _only(session: Session, found: Found, id: str) -> ScannedImage:
     """The same image as if nothing else but one finding were asked for."""
-    asked: list[Judged] = []
+    image, asked = found.image, list[Judged]()
     for one in image.findings:
         if one.finding.id.casefold() != id.casefold():
             continue
@@ -190,19 +198,21 @@ def _only(image: ScannedImage, id: str) -> ScannedImage:
         )
     image.findings = asked
     counting = [one.finding for one in asked if one.standing == "counts"]
+    # It may have failed by something else, and not be known well enough to pass.
+    problem = session.trivy.databases.vulnerabilities.problem
+    unknown = gate.lacking(found.record, session.workspace.scan_policy, session.day, problem)
     verdict = image.verdict
     if counting:
         verdict.status, verdict.reason = "fail", "; ".join(map(gate.told, counting))
-    elif verdict.status == "fail":
-        verdict.status, verdict.reason = "pass", ""
-    verdict.counts = {one.severity: 0 for one in counting}
-    for finding in counting:
-        verdict.counts[finding.severity] += 1
+    else:
+        verdict.status, verdict.reason = "incomplete" if unknown else "pass", unknown
+    verdict.counts = dict(Counter(one.severity for one in counting))
     return image
 
 
-def lines(report: ScanReport, problems: Mapping[str, CIError]) -> list[str]:
-    """For people: each image that does not pass, what runs it, and what is to be done."""
+def lines(report: ScanReport, problems: Mapping[str, CIError], id: str = "") -> list[str]:
+    """For people: each image that does not pass, what runs it, and what is to be done.
+    id: as `scan` was given it."""
     told: list[str] = []
     for image in report.images:
         if image.verdict.status == "pass":
@@ -220,17 +230,19 @@ def lines(report: ScanReport, problems: Mapping[str, CIError]) -> list[str]:
     told += [f"{reference}  not looked at: {error.what}" for reference, error in problems.items()]
     failing = sum(image.verdict.status != "pass" for image in report.images)
     told.append(
-        f"{len(report.images)} images, {failing} do not pass, {len(problems)} not looked at; "
-        f"database of {report.database or 'no day'}; {FILE.with_suffix('.html')}"
+        f"{counted(len(report.images), 'image')}, {failing} do not pass, "
+        f"{len(problems)} not looked at; "
+        f"database of {report.database or 'no day'}; {_folder(id) / _PAGE}"
     )
     return told
 
 
 def raise_failures(
-    workspace: Workspace, report: ScanReport, problems: Mapping[str, CIError]
+    workspace: Workspace, report: ScanReport, problems: Mapping[str, CIError], id: str = ""
 ) -> None:
-    """Raise what the report means: a finding first, then what could not be known."""
-    page = workspace.build / FILE.with_suffix(".html")
+    """Raise what the report means: a finding first, then what could not be known.
+    id: as `scan` was given it."""
+    page = workspace.build / _folder(id) / _PAGE
     failing = sorted({one.component for one in report.images if one.verdict.status == "fail"})
     if failing:
         raise ScanFailedError(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ci import build, cases, reports
 from ci import plan as planning
 from ci import publish as publishing
-from ci.build import raise_failures
+from ci.built import raise_failures
 from ci.console import counted
 from ci.workspace import Workspace
 from ci_tools import storage

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
-from ci import train as training
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.config_training import DEFAULT
 from ci_tools.documents import Model, Training
-from ci_tools.errors import MissingInputError, ServiceError
+from ci_tools.errors import ConfigError, MissingInputError, ServiceError
+from ci_tools.file_uri import path_of
 from ci_tools.serving.declaration import Servable
 
 
 def of(workspace: Workspace, servable: Servable) -> Model | None:
     """The model a servable serves: the file it names, or what a pipeline's run made.
 
-    Raises MissingInputError when that run has not been, failed, or made no such
-    artifact.
+    Raises MissingInputError when that run has not been, failed, or left the artifact
+    without a hash, and ConfigError when it made no artifact of that name.
     """
     source = servable.model
     if source is None:
         return None
     if source.uri and source.sha256:
         return Model(uri=source.uri, sha256=source.sha256)
+    from ci import train as training  # a promotion, whose release has the models, does without
+
     done = workspace.read(training.FILE, Training, made_by="train")
     again = f"Run 'python -m ci train {source.pipeline}'"
     runs = [run for run in done.runs if run.pipeline == source.pipeline]
@@ -36,11 +35,18 @@ def of(workspace: Workspace, servable: Servable) -> Model | None:
             again,
         )
     artifact = runs[-1].artifacts.get(source.artifact or "")
-    if artifact is None or artifact.sha256 is None:
+    if artifact is None:
+        made = ", ".join(sorted(runs[-1].artifacts)) or "none"
+        raise ConfigError(
+            f"'{servable.service}' serves the artifact '{source.artifact}' of "
+            f"'{source.pipeline}', whose run made no such one; it made: {made}",
+            "Mend model.artifact in servable.yaml, or return the artifact from the pipeline",
+        )
+    if artifact.sha256 is None:
         raise MissingInputError(
-            f"the run of '{source.pipeline}' made no artifact '{source.artifact}' "
-            "whose hash is known",
-            "Mend 'model' in servable.yaml, or the pipeline's outputs",
+            f"of the artifact '{source.artifact}' that the run of '{source.pipeline}' made "
+            "no hash is known",
+            again,
         )
     return _settled(workspace, Model(uri=artifact.uri, sha256=artifact.sha256))
 
@@ -51,10 +57,9 @@ def _settled(workspace: Workspace, model: Model) -> Model:
     A run's own directory is new with every run, and would make an equal model
     look like a change of the service. Only files of this machine are moved.
     """
-    parts = urlsplit(model.uri)
-    if parts.scheme != "file":
+    source = path_of(model.uri)
+    if source is None:
         return model
-    source = Path(unquote(parts.path))
     settled = workspace.home / "models" / model.sha256 / source.name
     if not settled.exists() and not workspace.dry_run:
         try:

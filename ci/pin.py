@@ -7,12 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ci import build as building
-from ci import plan as planning
+from ci import built
 from ci.workspace import Workspace
 from ci_tools import storage
 from ci_tools.components.templates import Template
-from ci_tools.documents import Lock, Pins
+from ci_tools.documents import Pins
 from ci_tools.errors import MissingInputError, PinDriftError, TemplateError, WriteError
 
 FILE = "pins.json"
@@ -79,14 +78,13 @@ def raise_drift(said: list[str]) -> None:
 
 def _wanted(workspace: Workspace) -> tuple[list[Template], dict[str, str]]:
     """The templates, and every component's image by the lock."""
-    lock = workspace.read(building.FILE, Lock, made_by="build")
-    building.raise_failures(lock)
-    templates = planning.find_templates(workspace)
+    lock = built.whole(workspace)
+    templates = workspace.templates
     references = {name: image.reference for name, image in lock.components.items()}
     missing = sorted({n for t in templates for n in t.components} - references.keys())
     if missing:
         raise MissingInputError(
-            f"{building.FILE} holds no image of {', '.join(missing)}",
+            f"{built.FILE} holds no image of {', '.join(missing)}",
             "Run 'python -m ci plan' and 'python -m ci build'",
         )
     return templates, references
@@ -104,7 +102,7 @@ def dry_run(workspace: Workspace) -> list[str]:
     """What `pin` would write, a line each. Asks nobody."""
     return [
         f"{template.path}: would name the digest of {', '.join(template.components)}"
-        for template in planning.find_templates(workspace)
+        for template in workspace.templates
     ]
 
 
@@ -123,9 +121,11 @@ def placeholders(workspace: Workspace) -> dict[str, str]:
     For dry runs: it has the form of a pinned image, so that pipelines compile,
     with the key where the digest will be.
     """
+    from ci import plan as planning  # a dry run alone needs it
+
     return {
         component.name: f"{workspace.registry.host}/{component.repository}@sha256:{component.key}"
-        for component in planning.plan(workspace).components
+        for component in (workspace.planned or planning.plan(workspace)).components
     }
 
 

@@ -1,13 +1,16 @@
-"""What of this project is in Kubeflow, and deleting what branches left there."""
+"""What of this project is in Kubeflow, and deleting what branches and launches left there."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from datetime import datetime
 
 import msgspec
 
 from ci import compile as compiling
+from ci import launched
+from ci.console import table
 from ci.workspace import Workspace
 from ci_tools import git, kubeflow, storage
 from ci_tools.config import PipelineBranches
@@ -35,7 +38,7 @@ class Listing(msgspec.Struct, kw_only=True):
 
 
 class Judged(msgspec.Struct, kw_only=True):
-    """What became of a branch's pipeline. deleted: also where it only would be."""
+    """What became of a branch's or a person's pipeline. deleted: also where it only would be."""
 
     pipeline: str
     pipeline_id: str
@@ -45,10 +48,11 @@ class Judged(msgspec.Struct, kw_only=True):
 
 
 class Pruned(msgspec.Struct, kw_only=True):
-    """dry_run: nothing was deleted."""
+    """dry_run: nothing was deleted. folders: of launches on this machine, that were."""
 
     dry_run: bool
     pipelines: list[Judged]
+    folders: list[str] = []
 
 
 def list_(workspace: Workspace) -> Listing:
@@ -65,12 +69,13 @@ def list_(workspace: Workspace) -> Listing:
             continue
         latest = inventory.latest(known.pipeline_id)
         tags = latest.tags if latest else {}
-        apart = known.mark is not None and known.mark.apart
         found.append(
             Listed(
                 pipeline=known.name,
                 pipeline_id=known.pipeline_id,
-                branch=known.mark.shown if known.mark and apart else tags.get("branch", "main"),
+                branch=known.mark.shown
+                if known.mark and known.mark.aside
+                else tags.get("branch", "main"),
                 version=latest.name if latest else "",
                 version_id=latest.version_id if latest else "",
                 commit=tags.get("commit", ""),
@@ -87,11 +92,7 @@ def list_lines(listing: Listing) -> list[str]:
              for it in listing.pipelines]  # fmt: skip
     if len(rows) == 1:
         return ["no pipeline of this project is in Kubeflow"]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return table(rows)
 
 
 def prune(workspace: Workspace, closed: Collection[str] = ()) -> Pruned:
@@ -112,41 +113,84 @@ def prune(workspace: Workspace, closed: Collection[str] = ()) -> Pruned:
         for known in inventory.pipelines()
         if known.mark and known.mark.apart and _ours(workspace, known.mark)
     ]
-    scheduled = {it.pipeline_id: it.name for it in inventory.schedules()} if ours else {}
-    judged = []
-    for known in sorted(ours, key=lambda it: it.name):
-        one = _judged(known, known.mark, heads, frozenset(closed), scheduled)
-        if one.deleted and not workspace.dry_run:
-            inventory.delete(known)
-            workspace.console.event(f"deleted {known.name}")
-        judged.append(one)
+
+    def judge(_: Known, mark: Mark) -> tuple[bool, str]:
+        gone = branches.gone(mark, heads, frozenset(closed))
+        return gone is not None, gone or branches.kept(mark)
+
+    judged = _deleted(workspace, inventory, ours, judge)
     return Pruned(dry_run=workspace.dry_run, pipelines=judged)
+
+
+def prune_launched(workspace: Workspace, days: int) -> Pruned:
+    """Delete what this person launched by hand: pipelines whose last version is so many
+    days old, with all their versions, and the files of such launches on this machine.
+
+    Of pipelines those that bear this project's and repository's mark and the person's
+    name; one that a schedule runs stays. Runs stay where they are. A dry run asks the
+    same questions and deletes nothing.
+
+    Raises KubeflowError, CredentialsError, WriteError.
+    """
+    inventory = _inventory(workspace)
+    mine = [
+        known
+        for known in inventory.pipelines()
+        if known.mark and known.mark.by == launched.user() and _ours(workspace, known.mark)
+    ]
+
+    def judge(known: Known, _: Mark) -> tuple[bool, str]:
+        latest = inventory.latest(known.pipeline_id)
+        if latest is None or not latest.created:
+            return False, "nobody knows when it was uploaded"
+        old = launched.long_ago(datetime.fromisoformat(latest.created.replace("Z", "+00:00")), days)
+        return old, f"its last version is of {latest.created}"
+
+    judged = _deleted(workspace, inventory, mine, judge)
+    folders = [str(folder) for folder in launched.forget(workspace, days)]
+    return Pruned(dry_run=workspace.dry_run, pipelines=judged, folders=folders)
 
 
 def prune_lines(pruned: Pruned) -> list[str]:
     lines = [_line(one, pruned.dry_run) for one in pruned.pipelines]
-    return lines or ["no pipeline of a branch of this project is in Kubeflow"]
+    done = "would be deleted" if pruned.dry_run else "deleted"
+    lines += [f"{folder}: {done}" for folder in pruned.folders]
+    return lines or ["no such pipeline of this project is in Kubeflow"]
+
+
+def _deleted(
+    workspace: Workspace,
+    inventory: Inventory,
+    candidates: Collection[Known],
+    judge: Callable[[Known, Mark], tuple[bool, str]],
+) -> list[Judged]:
+    """Judge pipelines and delete those that are to go. judge: whether it goes, and why."""
+    scheduled = {it.pipeline_id: it.name for it in inventory.schedules()} if candidates else {}
+    judged = []
+    for known in sorted(candidates, key=lambda it: it.name):
+        one = _judged(known, judge, scheduled)
+        if one.deleted and not workspace.dry_run:
+            inventory.delete(known)
+            workspace.console.event(f"deleted {known.name}")
+        judged.append(one)
+    return judged
 
 
 def _judged(
-    known: Known,
-    mark: Mark | None,
-    heads: frozenset[str],
-    closed: frozenset[str],
-    scheduled: dict[str, str],
+    known: Known, judge: Callable[[Known, Mark], tuple[bool, str]], scheduled: dict[str, str]
 ) -> Judged:
-    if mark is None or branches.name_of(mark) != known.name:
-        shown, why, gone = "", "its name is not that of its mark", None
+    if known.mark is None or branches.name_of(known.mark) != known.name:
+        shown, gone, why = "", False, "its name is not that of its mark"
     else:
-        shown, gone = mark.shown, branches.gone(mark, heads, closed)
-        why = gone or branches.kept(mark)
+        shown = known.mark.shown
+        gone, why = judge(known, known.mark)
     if gone and known.pipeline_id in scheduled:
-        gone, why = None, f"{gone}, but the schedule '{scheduled[known.pipeline_id]}' runs it"
+        gone, why = False, f"{why}, but the schedule '{scheduled[known.pipeline_id]}' runs it"
     return Judged(
         pipeline=known.name,
         pipeline_id=known.pipeline_id,
         branch=shown,
-        deleted=gone is not None,
+        deleted=gone,
         why=why,
     )
 

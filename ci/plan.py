@@ -12,17 +12,16 @@ from pathlib import Path
 
 import msgspec
 
-from ci import dividing, forecast, lint
+from ci import built, dividing, forecast, lint
 from ci.bases import behind, resolve, users
 from ci.console import counted
 from ci.dividing import Division
 from ci.forcing import Force, forced
 from ci.workspace import Workspace
 from ci_tools import durations, local, storage
-from ci_tools.components import discovery, keys, scaling, shards, templates
+from ci_tools.components import discovery, keys, scaling, shards
 from ci_tools.components.discovery import Component
 from ci_tools.components.hashing import Hashing
-from ci_tools.components.templates import Template
 from ci_tools.documents import Lock, Plan, PlannedComponent
 from ci_tools.errors import MissingInputError
 from ci_tools.images import bases
@@ -30,7 +29,6 @@ from ci_tools.images.registry import Registry
 from ci_tools.printable import printable
 
 FILE = "plan.json"
-LOCK = "images.lock.json"  # of ci.build, which imports this module
 REFRESH = "'python -m ci bases refresh'"
 
 
@@ -70,7 +68,7 @@ def plan(
         forces = forced(force, components)
         linting = pool.submit(lint.lint, workspace)
         used_by: dict[str, list[str]] = {name: [] for name in components}
-        for template in find_templates(workspace):
+        for template in workspace.templates:
             for name in template.components:
                 used_by[name].append(template.path)
         for line in remarks(components):
@@ -148,7 +146,7 @@ def _finished(
     """The plan with what to expect of each component, and its shard; written."""
     last: dict[str, float] = {}
     with suppress(MissingInputError):  # none, or of another version: an estimate less
-        last = durations.of_lock(workspace.read(LOCK, Lock, made_by="build"))
+        last = durations.of_lock(workspace.read(built.FILE, Lock, made_by="build"))
     sources = [*known, last, durations.stored(workspace.home, workspace.project)]
     unknown = {one.name for one in planned if one.state == "missing"}.difference(*sources)
     if unknown and division is not None and not workspace.dry_run:
@@ -157,8 +155,8 @@ def _finished(
         sources.append(earlier.took(workspace))
     seconds = durations.expected([component.name for component in planned], sources)
     for component in planned:
-        built = component.state == "built"
-        component.expected = 0.0 if built else round(seconds[component.name], 3)
+        there = component.state == "built"
+        component.expected = 0.0 if there else round(seconds[component.name], 3)
     result = Plan(
         project=workspace.project,
         environment=workspace.environment_name,
@@ -173,6 +171,7 @@ def _finished(
         for component in planned:
             component.shard = assigned[component.name]
     workspace.write(FILE, result)
+    workspace.planned = result
     return result
 
 
@@ -194,20 +193,6 @@ def jobs_at_once(workspace: Workspace, asked: int | None) -> int:
     the registry; benchmarks/results.md has what that gains.
     """
     return asked or workspace.config.build.jobs or (os.cpu_count() or 2) + 2
-
-
-def find_templates(workspace: Workspace) -> list[Template]:
-    """The component templates of the repository. Raises TemplateError."""
-    pipelines = workspace.config.pipelines
-    return templates.find(
-        workspace.repository,
-        workspace.files,
-        pipelines.templates,
-        workspace.components,
-        workspace.project,
-        pipelines.allow_images,
-        templates.aliases(pipelines.images, pipelines.image_patterns, workspace.components),
-    )
 
 
 def remarks(components: Mapping[str, Component]) -> list[str]:
@@ -232,7 +217,7 @@ def lines(result: Plan, jobs: int, costs: scaling.Costs) -> list[str]:
     width = max((len(component.name) for component in result.components), default=0)
     listed = [
         f"{component.name:<{width}}  {component.key[:12]}{'~' if component.provisional else ' '}  "
-        f"{component.state:<7}  {component.dockerfile}"
+        f"{component.state:<7}  {printable(component.dockerfile)}"
         + (f"  (from {', '.join(component.parents)})" if component.parents else "")
         + (f"  forced by {printable(component.forced)}" if component.forced else "")
         for component in result.components
@@ -295,7 +280,6 @@ def _bases(workspace: Workspace, locked: Mapping[str, str]) -> dict[str, str]:
 
 def ask(registry: Registry, planned: Sequence[PlannedComponent]) -> None:
     """Fill in what the registry has of each key, all at once. Raises RegistryError."""
-
     digests = registry.digests([(component.repository, component.key) for component in planned])
     for component in planned:
         component.digest = digests[component.repository, component.key]

@@ -10,9 +10,9 @@ import getpass
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from ci.promotion import facts, plan, steps, turn, undoing
+from ci.promotion import facts, plan, promoted, steps, turn, undoing
 from ci.promotion.plan import Planned
 from ci.promotion.target import Target
 from ci.promotion.turn import Request as Request
@@ -58,7 +58,8 @@ def rollback(workspace: Workspace, what: str | None, request: Request) -> Promot
 
 def plan_of(workspace: Workspace, what: str | None, action: Action, request: Request) -> Planned:
     """What `promote` or `rollback` would do, and whether it would be refused. Changes nothing
-    but files below the build directory. Raises as they do, less what the doing raises."""
+    but files below the build directory. Raises as they do, less what the doing raises, and
+    PromotionRefusedError at once for a release that nobody signed, whatever it names."""
     target = Target(workspace)
     _ = target.settings
     bundle = target.find(what or "") if action == "promote" else _earlier(target, what)
@@ -67,18 +68,28 @@ def plan_of(workspace: Workspace, what: str | None, action: Action, request: Req
         target, bundle, action, by=by, approvals=request.approvals, look_only=True
     )
     judged = gate.judge(known, target.settings, action)
-    refusals = judged.refusals
+    if not known.believed:
+        raise _refused(bundle.release.name, target.name, judged.refusals)
+    refusals, warnings = judged.refusals, judged.warnings
     open_ = target.journals.read()
-    if open_ is not None and open_.open:
-        refusals = [*refusals, turn.unfinished(open_)[0]]
-    stands = target.records.standing(target.records.head())
+    try:
+        turn.check_open(open_, bundle.release.name, action)
+    except PromotionUnderWayError as error:
+        refusals = [*refusals, error.what]
+    else:
+        if open_ is not None and open_.open:
+            warnings = [*warnings, f"{turn.unfinished(open_)[0]}: this would go on with it"]
+    stands = promoted.standing(target)
+    warnings = [
+        *warnings, *promoted.left(promoted.declared(target, stands, bundle), bundle.release)
+    ]  # fmt: skip
     return plan.plan(
         target,
         bundle,
         action,
         runs=stands.record.release if stands else "",
         refusals=refusals,
-        warnings=judged.warnings,
+        warnings=warnings,
     )
 
 
@@ -98,11 +109,13 @@ def undo(workspace: Workspace, request: Request) -> Promotion | None:
     journal = target.journals.read()
     if journal is None or not journal.open:
         return None
-    with turn.lease(target, request, journal.release, person()):
+    with turn.lease(target, request, journal.release, person()) as alive:
         journal = target.journals.read()
         if journal is None or not journal.open:
             return None
-        return undoing.undone(target, journal, "it was interrupted, and then undone by hand")
+        with turn.told_where(journal):
+            why = "it was interrupted, and then undone by hand"
+            return undoing.undone(target, journal, why, alive)
 
 
 def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -> Promotion:
@@ -124,7 +137,8 @@ def _brought(target: Target, bundle: Bundle, action: Action, request: Request) -
             journal = _begun(target, bundle, action, head, by, gate.approvers(known))
         else:
             target.workspace.console.event(f"going on with what {journal.by} began")
-        return _carried_out(target, bundle, journal, head, alive)
+        with turn.told_where(journal):
+            return _carried_out(target, bundle, journal, head, alive)
 
 
 def _carried_out(
@@ -136,28 +150,36 @@ def _carried_out(
 ) -> Promotion:
     """Every step; or all of them undone, and the error that says so."""
     console = target.workspace.console
+    declared = promoted.declared(target, target.records.standing(head), bundle)
+    for sentence in promoted.left(declared, bundle.release):
+        console.warn(sentence)
     doing = steps.steps_of(
         target,
         bundle,
         journal,
-        declared=_declared(target, head, bundle),
+        declared=declared,
         now=undoing.now,
         told=console.event,
     )
     try:
         with console.live(), console.working(target.name, f"{journal.action} {journal.release}"):
-            engine.forward(journal, doing, target.journals.keep, alive=alive, told=console.event)
+            engine.forward(journal, doing, target.journals.keep, alive=alive)
     except (PromotionUnderWayError, InterruptedRunError):
         raise  # it is another's now, or is gone on with later
     except CIError as error:
-        undoing.undone(target, journal, error.what)
+        undoing.undone(target, journal, error.what, alive)
         raise PromotionUndoneError(
             f"{journal.release} was not brought to '{target.name}', which is as it was before: "
             f"{error.what}",
             error.todo,
         ) from error
     journal.open = False
-    target.journals.keep(journal)
+    why = target.journals.keep_if_possible(journal)
+    if why:
+        console.warn(
+            f"'{target.name}' runs {journal.release}, but others may be told that this is "
+            f"unfinished ({why}); then: {turn.again(journal)}"
+        )
     return target.tell(target.records.at(journal.steps[-1].result["digest"]).record)
 
 
@@ -189,33 +211,16 @@ def _begun(
 def _earlier(target: Target, what: str | None) -> Bundle:
     if what is not None:
         return target.published(what)
-    found = records.before([one.record for one in target.records.history()])
+    history, gone = target.records.known()
+    found = records.before([one.record for one in history])
     if found is None:
         raise ReleaseNotFoundError(
-            f"'{target.name}' ran nothing before what it runs now",
-            "See 'python -m ci releases history'; name a release to go back to",
+            f"what '{target.name}' ran before is not known ({gone})"
+            if gone
+            else f"'{target.name}' ran nothing before what it runs now",
+            f"See 'python -m ci releases history --env {target.name}', and name a release",
         )
     return target.published(found.release)
-
-
-def _declared(target: Target, head: Kept | None, comes: Bundle) -> Mapping[str, str]:
-    """Component -> the declaration of what the environment runs, as far as it is known.
-
-    comes: the release that is to run, which may well run already.
-    """
-    stands = target.records.standing(head)
-    if stands is None:
-        return {}
-    try:
-        same = stands.record.release == comes.release.name
-        bundle = comes if same else target.published(stands.record.release)
-        return {
-            name: bundle.files[one.file].decode("utf-8", "replace")
-            for name, one in bundle.release.servables.items()
-        }
-    except CIError as error:  # going back is then proven with the new declaration
-        target.workspace.console.warn(f"what runs now is not known in full: {error.what}")
-        return {}
 
 
 def _refused(release: str, environment: str, refusals: Sequence[str]) -> PromotionRefusedError:

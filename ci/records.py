@@ -18,7 +18,6 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from datetime import datetime, timezone
 from typing import TypeVar
 
 import msgspec
@@ -27,7 +26,7 @@ from ci.workspace import Workspace
 from ci_tools import typed
 from ci_tools.config import Branches
 from ci_tools.config_training import Expect
-from ci_tools.documents import SCHEMA, Baseline, Document, Json, Passed, Run
+from ci_tools.documents import SCHEMA, Baseline, Document, Json, Passed, Run, timestamp
 from ci_tools.errors import CIError
 from ci_tools.images import moving
 from ci_tools.images.registry import Registry
@@ -88,7 +87,7 @@ class Records:
     def keep(self, key: str, run: Run) -> None:
         """Let others know that this run passed."""
         kept = msgspec.structs.replace(run, log="", attempts=[])  # files of this machine
-        content = Passed(run=kept, created=_now(), commit=self._workspace.source.commit)
+        content = Passed(run=kept, created=timestamp(), commit=self._workspace.source.commit)
         self._put(self._own, f"passed-{key}", PASSED, content)
 
     def baseline(self, pipeline: str, test: str) -> tuple[Baseline | None, str]:
@@ -107,7 +106,7 @@ class Records:
             test=run.test,
             run_id=run.run_id,
             sha256=run.sha256,
-            created=_now(),
+            created=timestamp(),
             commit=self._workspace.source.commit,
             url=run.url,
             parameters=run.parameters,
@@ -127,7 +126,7 @@ class Records:
             return None, problem
         try:
             found = typed.decode(raw, type_)
-        except (ValueError, RecursionError):
+        except msgspec.MsgspecError:
             found = None
         if found is None or found.schema != SCHEMA:
             return None, "what the registry keeps of it is of another version of this tool"
@@ -146,7 +145,3 @@ class Records:
                 f"the registry does not tell or keep what training tests came to: {error.what}"
             )
             return None, f"the registry could not be asked: {error.what}"
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

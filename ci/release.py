@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from ci import build as building
-from ci import choosing, evidence, publishing
+from ci import built, choosing, evidence, publishing
 from ci import compile as compiling
 from ci import deploy as deploying
-from ci import plan as planning
 from ci import train as training
 from ci import upload as uploading
 from ci.evidence import Origin, Sboms
@@ -37,6 +36,7 @@ from ci_tools.release.bundle import Bundle
 
 FILE = "release.json"
 DIRECTORY = "release"
+_AT_ONCE = 8
 
 
 def release(workspace: Workspace, *, publish: bool = True, strict: bool = False) -> Release:
@@ -57,7 +57,7 @@ def release(workspace: Workspace, *, publish: bool = True, strict: bool = False)
     # Should this fail, nobody must find what an earlier build released.
     for old in (FILE, f"{DIRECTORY}/{bundles.CONTENT}"):
         (workspace.build / old).unlink(missing_ok=True)
-    lock = workspace.read(building.FILE, Lock, made_by="build")
+    lock = workspace.read(built.FILE, Lock, made_by="build")
     if lock.failed:
         raise ReleaseError(
             f"there is no release while images fail ({', '.join(sorted(lock.failed))})",
@@ -73,6 +73,7 @@ def release(workspace: Workspace, *, publish: bool = True, strict: bool = False)
         )
     if publish:
         _hold_revisions(workspace, bundle.release)
+        _hold_images(workspace, bundle.release)
     bundle = publishing.publish(workspace, bundle, sboms, send=publish)
     bundles.write(bundle, workspace.build / DIRECTORY)
     workspace.write(FILE, bundle.release)
@@ -91,6 +92,19 @@ def _hold_revisions(workspace: Workspace, made: Release) -> None:
     services = deploying.prediction_services(workspace)
     for task_definition in named:
         services.mark_release(task_definition, made.name)
+
+
+def _hold_images(workspace: Workspace, made: Release) -> None:
+    """Keep the images of a release from expiring: it may be promoted any day, but where it
+    has problems, for then it never is.
+
+    Raises RegistryError, PushError, CredentialsError: no release is published of what may go.
+    """
+    if made.problems:
+        return
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        images = [image.reference for image in made.images.values()]
+        list(pool.map(lambda one: deploying.hold(workspace, one, made.name), images))
 
 
 def gathered(workspace: Workspace, lock: Lock, sboms: Sboms) -> Bundle:
@@ -112,6 +126,7 @@ def gathered(workspace: Workspace, lock: Lock, sboms: Sboms) -> Bundle:
         choosing.tested(workspace),
         workspace.config.pipelines.allow_images,
         declared={name: one.service for name, one in workspace.servables.items()},
+        asked=deploying.declared(workspace, lock),
         sboms={
             name: {platform: sbom.sha256 for platform, sbom in several.items()}
             for name, several in sboms.items()
@@ -125,7 +140,7 @@ def dry_run(workspace: Workspace) -> list[str]:
     """What a release of this work tree would hold. Asks nobody."""
     source = workspace.source
     parts = {
-        "images": [component.name for component in planning.plan(workspace).components],
+        "images": list(workspace.components),
         "pipelines": list(compiling.dry_run(workspace).pipelines),
         "services": [servable.service for servable in workspace.servables.values()],
     }
@@ -147,22 +162,24 @@ def assemble(
     allowed: Collection[str] = (),
     *,
     declared: Mapping[str, str] | None = None,
+    asked: Mapping[str, str] | None = None,
     sboms: Mapping[str, Mapping[str, str]] | None = None,
     origin: Origin | None = None,
 ) -> Release:
     """The release of these documents, without a name. Pure.
 
-    tested: the pipelines that must have had a training run. A run of another
+    tested: labels of the training tests that must have been run. A run of another
     version than the uploaded one does not count, and is left out.
     allowed: images by digest that pipelines may name beside the lock's.
     declared: component -> service, of every servable.
+    asked: component -> hash of what is declared of it now, as `deploy.declared` has it.
     sboms: component -> platform -> sha256 of its SBOM.
 
     Raises ReleaseError when they disagree, or when one of them is of a launch by hand.
     """
     _check_unlaunched(
         {
-            building.FILE: lock,
+            built.FILE: lock,
             compiling.FILE: compiled,
             uploading.FILE: uploads,
             training.FILE: runs,
@@ -177,8 +194,7 @@ def assemble(
     ):
         if environment not in (None, lock.environment):
             raise ReleaseError(
-                f"{file} is of environment '{environment}', "
-                f"{building.FILE} of '{lock.environment}'",
+                f"{file} is of environment '{environment}', {built.FILE} of '{lock.environment}'",
                 "Run every stage in one environment",
             )
     for name, pipeline in compiled.pipelines.items():
@@ -187,14 +203,14 @@ def assemble(
             for component in pipeline.components
         ):
             raise ReleaseError(
-                f"pipeline '{name}' was compiled from another build than {building.FILE}",
+                f"pipeline '{name}' was compiled from another build than {built.FILE}",
                 "Run the stages from 'pin' on again",
             )
         # Whatever the files are marked as: what runs must be what was built and judged.
         digests = {image.reference for image in lock.components.values()}
         if strange := sorted({*pipeline.images} - digests - {*allowed}):
             raise ReleaseError(
-                f"pipeline '{name}' runs {', '.join(strange)}, no image of {building.FILE}",
+                f"pipeline '{name}' runs {', '.join(strange)}, no image of {built.FILE}",
                 "Run the stages from 'pin' on again",
             )
     pipelines = {}
@@ -221,6 +237,8 @@ def assemble(
         # What passed before and is unchanged ran as an equal version of another name.
         if run.version_id in versions or (run.unchanged and run.sha256 in specs)
     ]
+    if deployed is not None and asked is not None:
+        _check_declared(deployed, asked)
     servables = _servables(lock, deployed.services if deployed else {}, declared)
     return Release(
         name="",
@@ -266,6 +284,18 @@ def _check_unlaunched(documents: Mapping[str, Document | None]) -> None:
                 + (f" with images that CI did not build ({used})" if mark.unpinned else "")
                 + ", which is never released",
                 "Push the commit, and release what CI makes of it",
+            )
+
+
+def _check_declared(deployed: Deployed, asked: Mapping[str, str]) -> None:
+    """Raises ReleaseError for a service that was deployed as it is declared no more: nobody
+    verified what a promotion would make of it."""
+    for component, revision in sorted(deployed.services.items()):
+        if component not in asked or deployed.declared.get(component) != asked[component]:
+            raise ReleaseError(
+                f"the service '{revision.service}' was deployed by another declaration than "
+                "there is now, or with other sidecars",
+                "Run 'python -m ci deploy' again",
             )
 
 
@@ -330,7 +360,7 @@ def _problems(
         for _, servable in sorted(servables.items())
         if servable.revision is None
     ]
-    for name in sorted(set(tested) - {run.pipeline for run in runs}):
+    for name in sorted(set(tested) - {run.label for run in runs}):
         problems.append(f"the training test of '{name}' was not run")
     for run in runs:
         if run.state != "SUCCEEDED" or run.unmet:

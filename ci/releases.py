@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -152,13 +153,16 @@ def verify(
     """Who signed a release, of those whom an environment believes.
 
     public: files of keys to believe instead. target: that environment; by default
-    the one that we work in.
+    the one that we work in. A release is looked for where it takes them from.
 
     Raises ReleaseSignatureError where nobody did, or it may not be promoted;
     ConfigError, and what `find` raises.
     """
     name = target or workspace.environment_name
-    allowed = workspace.config.environment(name).promotion.keys
+    settings = workspace.config.environment(name).promotion
+    allowed = settings.keys
+    if target is not None and settings.after is not None:
+        workspace = dataclasses.replace(workspace, environment_name=settings.after)
     if not public and not allowed:
         raise ConfigError(
             f"environment '{name}' allows no key to have signed a release",

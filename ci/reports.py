@@ -6,7 +6,6 @@ Written whatever failed, since a report is needed most where the gate refuses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 import msgspec
@@ -17,7 +16,7 @@ from ci.workspace import Workspace
 from ci_tools import storage, typed
 from ci_tools.components import shards
 from ci_tools.config import Branches
-from ci_tools.documents import SCHEMA, Finding, Lock, ScannedImage, ScanReport
+from ci_tools.documents import SCHEMA, Finding, Lock, ScannedImage, ScanReport, timestamp
 from ci_tools.errors import CIError, MissingInputError
 from ci_tools.images import moving
 from ci_tools.images.registry import Registry
@@ -60,7 +59,7 @@ def write(
         project=lock.project,
         environment=lock.environment,
         source=lock.source,
-        created=_now(),
+        created=timestamp(),
         trivy=session.trivy.version,
         database=session.trivy.databases.at_hand().updated,
         policy=workspace.scan_policy.hash,
@@ -89,7 +88,7 @@ def join(workspace: Workspace, sources: Mapping[Path, Lock]) -> None:
         from ci_tools.report import scan as written
 
         report = written.join(parts)
-        report.created = _now()
+        report.created = timestamp()
         registry = Registry.of(workspace.registry)
         _finish(workspace, registry, report, read(workspace.build / FILE))
 
@@ -141,7 +140,7 @@ def _last(registry: Registry, places: Sequence[tuple[str, str]]) -> ScanReport |
             continue
         try:
             found = typed.decode(raw, ScanReport)
-        except (ValueError, RecursionError):
+        except msgspec.MsgspecError:
             continue
         if found.schema == SCHEMA:
             return found
@@ -197,7 +196,3 @@ def read(path: Path) -> ScanReport | None:
         return storage.read_if_there(path, ScanReport, made_by="build")
     except MissingInputError:
         return None  # damaged, or of another version: as if it were not there
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ci import deploy as deploying
+from ci.console import table
 from ci.workspace import Workspace
-from ci_tools.config_errors import did_you_mean
+from ci_tools.config_errors import name_one
 from ci_tools.documents import Revision
 from ci_tools.errors import ConfigError
 from ci_tools.local import stand_in
@@ -80,11 +81,7 @@ def history_lines(histories: Histories) -> list[str]:
             )
             for one in known
         ]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        told += [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        told += table(rows)
     return told
 
 
@@ -165,7 +162,7 @@ def _one(workspace: Workspace, name: str | None) -> Servable:
     if name not in by_name:
         raise ConfigError(
             f"this repository declares no service '{name[:200]}'",
-            did_you_mean(name, list(by_name)) or f"Name one of: {', '.join(by_name) or '(none)'}",
+            name_one(name, by_name),
         )
     return by_name[name]
 

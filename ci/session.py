@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from ci import plan as planning
+from ci import built
 from ci.request import cache_repository
 from ci.workspace import Workspace
 from ci_tools import process, storage
@@ -27,7 +27,6 @@ from ci_tools.scanner import gate
 from ci_tools.scanner.databases import Sources
 from ci_tools.scanner.trivy import Trivy
 
-FILE = planning.LOCK
 _CLOSE_SECONDS = 1.0
 
 
@@ -120,7 +119,7 @@ def begun(workspace: Workspace, shard: tuple[int, int] | None) -> Session:
 def _previous(workspace: Workspace, shard: tuple[int, int] | None) -> Lock | None:
     """The lock of the last run; of a shard's own, or of the whole."""
     found = None
-    for name in dict.fromkeys((shards.file_of(shard, FILE), FILE)):
+    for name in dict.fromkeys((shards.file_of(shard, built.FILE), built.FILE)):
         found = found or storage.read_if_there(workspace.build / name, Lock, made_by="build")
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -18,6 +17,7 @@ from ci_tools import process
 from ci_tools.config_training import DEFAULT, Declared
 from ci_tools.documents import Attempt, Json, Run, TaskEnd, Upload, Uploads
 from ci_tools.errors import CIError, InterruptedRunError
+from ci_tools.file_uri import path_of
 from ci_tools.kubeflow import Kubeflow
 from ci_tools.report import junit
 
@@ -172,7 +172,7 @@ class Testing:
         else:
             console.event("\n".join([f"{run.label}: {_ended(run)}", *_story(run)]))
         for note in run.notes[1 if run.unchanged else 0 :]:
-            console.event(f"{run.label}: not compared, {note}")
+            console.event(f"{run.label}: {note}")
         console.finished(run.label, run.passed)
 
 
@@ -238,9 +238,8 @@ def _files(run: Run) -> dict[str, Path]:
     """The artefacts that lie on this machine, or should."""
     found = {}
     for name, artifact in run.artifacts.items():
-        parts = urlsplit(artifact.uri)
-        if parts.scheme == "file":
-            found[name] = Path(unquote(parts.path))
+        if path := path_of(artifact.uri):
+            found[name] = path
     return found
 
 

@@ -202,8 +202,10 @@ def _judged(run: Run) -> CIError | None:
     if run.state == "ERROR":
         return error_for(run.exit_code)(f"{run.message}, of test '{run.label}'", run.todo, log=log)
     if run.state == "TIMEOUT":
+        # The message says whether it was cancelled, or may still go on.
         return RunTimeoutError(
-            f"the run of '{run.label}' did not end in time and was stopped{where}",
+            f"the run of '{run.label}' did not end in time{where}"
+            + (f": {_short(run.message)}" if run.message else ""),
             "Raise its timeout, or find what hangs in the log",
             log=log,
         )

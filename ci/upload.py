@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ci import build as building
+from ci import built
 from ci import compile as compiling
 from ci.workspace import Workspace
 from ci_tools import git, kubeflow, storage
@@ -30,6 +30,8 @@ def upload(workspace: Workspace, marks: Mapping[str, str] | None = None) -> Uplo
     file is not the one that was proven; KubeflowError, CredentialsError,
     UploadConflictError, FloatingScheduleError.
     """
+    # Should this fail, `train` must not run what an earlier build uploaded.
+    (workspace.build / FILE).unlink(missing_ok=True)
     compiled = workspace.read(compiling.FILE, Compiled, made_by="compile")
     for pipeline in compiled.pipelines.values():
         path = workspace.build / pipeline.path
@@ -38,8 +40,8 @@ def upload(workspace: Workspace, marks: Mapping[str, str] | None = None) -> Uplo
                 f"{path} is not what was compiled and proven", "Run 'python -m ci compile' again"
             )
     client = kubeflow.connect(workspace.environment, workspace.home)
-    built = storage.read_if_there(workspace.build / building.FILE, Lock, made_by="build")
-    lock = lock_hash(built) if built else ""
+    locked = storage.read_if_there(workspace.build / built.FILE, Lock, made_by="build")
+    lock = lock_hash(locked) if locked else ""
     asked = [
         _wanted(workspace, name, pipeline, lock, marks or {})
         for name, pipeline in compiled.pipelines.items()
@@ -107,10 +109,10 @@ def _wanted(
     pipeline: CompiledPipeline,
     lock: str,
     marks: Mapping[str, str],
-) -> kubeflow.Wanted:
+) -> wanted.Wanted:
     mark, source = mark_of(workspace, name), workspace.source
     build = git.without_credentials(os.environ.get("BUILD_URL", ""))
-    return kubeflow.Wanted(
+    return wanted.Wanted(
         name=branches.name_of(mark),
         ir_path=workspace.build / pipeline.path,
         sha256=pipeline.sha256,

@@ -15,11 +15,12 @@ import msgspec
 from ci.console import Console
 from ci_tools import config as configuration
 from ci_tools import git, local, storage
-from ci_tools.components import context, discovery, keys
+from ci_tools.components import context, discovery, keys, templates
 from ci_tools.components.discovery import Component
 from ci_tools.components.references import valid_name
+from ci_tools.components.templates import Template
 from ci_tools.config import Config, Environment, PredictionService, Registry
-from ci_tools.documents import Document, Source
+from ci_tools.documents import Document, Plan, Source
 from ci_tools.errors import ConfigError
 from ci_tools.images.secrets import Secrets
 from ci_tools.scanner import declared, policy
@@ -38,6 +39,7 @@ class Workspace:
     config_file: of another project in the repository; None for ci.yaml at its root.
     home:    state of this machine (embedded environment, caches).
     dry_run: nothing may be written, started or asked over the network.
+    planned: what `plan` last said here, for a dry run leaves no plan.json.
     """
 
     repository: Path
@@ -47,6 +49,7 @@ class Workspace:
     dry_run: bool = False
     console: Console = field(default_factory=Console)
     config_file: Path | None = None
+    planned: Plan | None = field(default=None, init=False)
 
     @cached_property
     def config(self) -> Config:
@@ -71,7 +74,7 @@ class Workspace:
     def epoch(self) -> int | None:
         """The time that images are made to bear, in seconds since 1970: of the
         commit, so that building it again gives the same bytes where the Dockerfile
-        allows. SOURCE_DATE_EPOCH comes first; None outside git.
+        allows. SOURCE_DATE_EPOCH comes first; None where there is no commit.
 
         Raises ConfigError for a SOURCE_DATE_EPOCH that is no number.
         """
@@ -105,10 +108,25 @@ class Workspace:
         return found
 
     @cached_property
+    def templates(self) -> list[Template]:
+        """The component templates of the repository. Raises TemplateError."""
+        settings = self.config.pipelines
+        return templates.find(
+            self.repository,
+            self.files,
+            settings.templates,
+            self.components,
+            self.project,
+            settings.allow_images,
+            templates.aliases(settings.images, settings.image_patterns, self.components),
+        )
+
+    @cached_property
     def servables(self) -> dict[str, Servable]:
         """Component name -> declaration, for every directory that holds one.
 
-        Raises ConfigError, also for a declaration without a Dockerfile beside it.
+        Raises ConfigError, also for a declaration without a Dockerfile beside it, and
+        for a pattern that is none.
         """
         found: dict[str, Servable] = {}
         by_directory = {
@@ -116,7 +134,14 @@ class Workspace:
             for name, component in self.components.items()
         }
         for pattern in self.config.servables:
-            for path in sorted(self.repository.glob(f"{pattern}/{declaration.FILE}")):
+            try:
+                paths = sorted(self.repository.glob(f"{pattern}/{declaration.FILE}"))
+            except (NotImplementedError, ValueError) as error:
+                raise ConfigError(
+                    f"ci.yaml: '{pattern}' of 'servables' is no pattern ({error})",
+                    "Write it relative to the repository, as in 'servables/*'",
+                ) from error
+            for path in paths:
                 directory = str(path.parent.relative_to(self.repository))
                 if directory not in by_directory:
                     raise ConfigError(
@@ -240,9 +265,10 @@ class Workspace:
         storage.write(self.build / name, document)
 
     def shown(self, path: Path) -> str:
-        """A path as a person wants to read it."""
-        base = self.repository.parent if path.is_absolute() else Path()
-        return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+        """A path as a person wants to read it: what is below the repository from there."""
+        return str(
+            path.relative_to(self.repository) if path.is_relative_to(self.repository) else path
+        )
 
 
 def _embedded_at_rest() -> Environment:

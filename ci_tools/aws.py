@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ci_tools.aws_codes import REFUSED
+from ci_tools.aws_codes import REFUSED, code_of
 from ci_tools.errors import CIError, CredentialsError, RegistryError
 
 
@@ -49,16 +49,10 @@ def translated(
     try:
         yield
     except exceptions.ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
+        code = code_of(error)
         kind = CredentialsError if code in REFUSED else otherwise
         raise kind(f"{whom} refuses ({error})", f"Check that you may call {permission}") from error
-    except (
-        exceptions.NoCredentialsError,
-        exceptions.PartialCredentialsError,
-        exceptions.CredentialRetrievalError,
-        exceptions.TokenRetrievalError,
-        exceptions.ProfileNotFound,
-    ) as error:
+    except no_credentials() as error:
         raise CredentialsError(
             f"there are no AWS credentials for {whom} ({error})",
             f"Set AWS_PROFILE, or run where a role that may call {permission} gives them",
@@ -69,3 +63,16 @@ def translated(
         ) from error
     except exceptions.BotoCoreError as error:
         raise otherwise(f"{whom} does not answer ({error})", "Try again") from error
+
+
+def no_credentials() -> tuple[type[Exception], ...]:
+    """What botocore raises where there is nobody to ask as."""
+    from botocore import exceptions
+
+    return (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.CredentialRetrievalError,
+        exceptions.TokenRetrievalError,
+        exceptions.ProfileNotFound,
+    )

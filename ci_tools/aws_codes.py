@@ -1,4 +1,4 @@
-"""What AWS answers when it is the credentials that are wrong."""
+"""Which code AWS answers with, and which it is when the credentials are wrong."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ REFUSED = {
     "SignatureDoesNotMatch",
     "UnrecognizedClientException",
 }
+
+
+def code_of(error: Exception) -> str:
+    """AWS' code of a refusal, "" for any other error."""
+    response = getattr(error, "response", None)
+    return str((response or {}).get("Error", {}).get("Code", ""))

@@ -8,6 +8,8 @@ equal.
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -35,6 +37,8 @@ from ci_tools.scanner.policy import Policy
 
 FILE = "ci.yaml"
 T = TypeVar("T")
+_HOST = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
+_PATH = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*")
 
 # Without aliases (x86_64, aarch64, arm64/v8), so that equal ones read equal.
 Platform = Annotated[
@@ -180,6 +184,14 @@ class Registry(Section):
     ecr: Ecr = msgspec.field(default_factory=Ecr)
     locks: Annotated[str, Meta(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/[^/].*)?$")] | None = None
 
+    def __post_init__(self) -> None:
+        if not _HOST.fullmatch(self.host):  # which is not shown: it may hold a password
+            raise ValueError(
+                "registry.host is no host alone, as 'registry.example.com' or '127.0.0.1:5100'"
+            )
+        if self.prefix and not _PATH.fullmatch(self.prefix.strip("/")):
+            raise ValueError("registry.prefix is no path of a registry, as 'team/models'")
+
     def repository(self, project: str, name: str, *, apart: bool = False) -> str:
         """The path of what belongs to a project, without the host.
 
@@ -240,8 +252,8 @@ class Config(Section):
         raise ConfigError(
             f"environment '{name}' is not declared in {FILE}",
             did_you_mean(name, ["local", *self.environments])
-            or f"Declare it under 'environments:' or use one of: local, "
-            f"{', '.join(self.environments) or '(none declared)'}",
+            or f"Declare it under 'environments:' or use one of: "
+            f"{', '.join(['local', *self.environments])}",
         )
 
 
@@ -252,7 +264,7 @@ def load(repository: Path) -> Config:
     nearest valid one), a key that is there twice, or a wrong type.
     """
     path = repository / FILE
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere was meant to be read
         return Config()
     return parse(path, Config)
 
@@ -267,10 +279,12 @@ def parse(path: Path, kind: type[T], *, name: str | None = None, schema: str | N
     """
     name = name or path.name
     try:
+        if path.is_fifo() or path.is_socket():  # it would be waited for
+            raise ConfigError(f"{name} is no regular file", "Mend the file")
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{name} cannot be read ({error.strerror})", "Mend the file") from error
-    return convert(data(content, name), kind, name=name, schema=schema)
+    return convert(data(content, name), kind, name=name, schema=schema, content=content)
 
 
 def data(content: bytes, name: str) -> Any:
@@ -290,15 +304,18 @@ def data(content: bytes, name: str) -> Any:
     return {} if read is None else read
 
 
-def convert(data: Any, kind: type[T], *, name: str, schema: str | None = None) -> T:
-    """What was read from YAML as `kind`. name, schema: as of `parse`.
+def convert(
+    data: Any, kind: type[T], *, name: str, schema: str | None = None, content: bytes = b""
+) -> T:
+    """What was read from YAML as `kind`. name, schema: as of `parse`. content: the YAML
+    itself, whose lines errors name.
 
     Raises ConfigError.
     """
     try:
         return typed.convert(data, kind)
     except msgspec.ValidationError as error:
-        raise explained(name, kind, str(error), schema) from error
+        raise explained(name, kind, str(error), schema, data, content.decode()) from error
 
 
 def schema(kind: type[Any], title: str) -> dict[str, Any]:

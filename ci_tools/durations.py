@@ -21,9 +21,8 @@ from ci_tools.documents import Lock
 from ci_tools.errors import WriteError
 
 FILE = "durations.json"
-DEFAULT_SECONDS = (
-    60.0  # where nothing at all is known: of this project's own images, cold, 55 to 180
-)
+# Where nothing at all is known; this project's own images take 55 to 180, cold.
+DEFAULT_SECONDS = 60.0
 KEPT = 5000  # components; those built least recently go first
 _NEWEST = 0.5  # weight of the last build in the smoothed value
 _VERSION = 1
@@ -113,6 +112,6 @@ def load(home: Path) -> Durations:
     """The store; empty where it is missing, damaged or of another version."""
     try:
         durations = typed.decode((home / FILE).read_bytes(), Durations)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError):
         return Durations()
     return durations if durations.version == _VERSION else Durations()

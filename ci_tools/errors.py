@@ -36,7 +36,9 @@ class CIError(Exception):
 
     def __str__(self) -> str:
         several = "\n" in self.what
-        text = f"{self.what}\n{self.todo}." if several else f"{self.what}. {self.todo}."
+        end = "?" if self.todo.startswith("Did you mean ") else "."
+        todo = self.todo.removesuffix("?") + end
+        text = f"{self.what}\n{todo}" if several else f"{self.what}. {todo}"
         return f"{text} Log: {self.log}" if self.log else text
 
 
@@ -337,6 +339,11 @@ class JenkinsSetupError(CIError):
 class InterruptedRunError(CIError):
     exit_code = 130
     summary = "interrupted (Ctrl-C or SIGTERM); nothing is left half-written"
+
+
+class OutputClosedError(CIError):
+    exit_code = 141  # as a shell tells it of any program
+    summary = "nobody read the output to its end (a closed pipe, as with '| head')"
 
 
 USAGE_EXIT_CODE = 2  # click's own, for a wrong option or argument

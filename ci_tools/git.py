@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 from ci_tools import process
 from ci_tools.documents import Source
 from ci_tools.errors import ToolError
 
 _ORIGIN_TIMEOUT = 60  # seconds
+_CREDENTIALS = re.compile(r"^([^:/?#]+://)[^/?#]*@")
+_WHOLE = re.compile(r"[0-9a-f]{40,64}")
 # Directories that are never part of a repository that is not under git.
 _NEVER = {"node_modules", "venv", "build", "dist", "__pycache__", "site-packages"}
 
@@ -78,20 +79,34 @@ def source(repository: Path) -> Source:
         branch = branch.strip().removeprefix("origin/")
     return Source(
         commit=commit,
-        branch=branch or None,
+        # Git lets it be of any bytes, and documents are UTF-8.
+        branch=os.fsencode(branch).decode("utf-8", "backslashreplace") or None,
         dirty=len(entries) > len(lines),
     )
 
 
 def default_name(repository: Path) -> str:
-    """The last part of the origin's URL, else the directory's name."""
+    """The last part of the origin's URL, else the name of the directory, which for all
+    work trees of one clone is the first one's."""
     url = _git(repository, "config", "--get", "remote.origin.url")
     name = PurePosixPath((url or "").strip().rstrip("/").replace(":", "/")).name
-    return name.removesuffix(".git") or repository.resolve().name
+    return name.removesuffix(".git") or _first_work_tree(repository).name
+
+
+def _first_work_tree(repository: Path) -> Path:
+    """The directory that was cloned or made, of which others may be work trees."""
+    here = repository.resolve()
+    if not (here / ".git").is_file():
+        return here
+    told = _git(repository, "rev-parse", "--path-format=absolute", "--git-common-dir")
+    shared = Path((told or "").removesuffix("\n"))
+    return shared.parent if shared.name == ".git" else here
 
 
 def commit_time(repository: Path) -> int | None:
-    """When HEAD was committed, in seconds since 1970; None outside git."""
+    """When HEAD was committed, in seconds since 1970; None where there is no commit."""
+    if commit_of(repository) is None:
+        return None
     told = _git(repository, "log", "-1", "--format=%ct", "HEAD")
     return int(told) if told and told.strip().isdigit() else None
 
@@ -191,9 +206,8 @@ def origin(repository: Path) -> str | None:
 
 
 def without_credentials(url: str) -> str:
-    """A URL without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """A URL without user and password, also one that is not quite a URL."""
+    return _CREDENTIALS.sub(r"\1", url)
 
 
 def heads(repository: Path) -> frozenset[str]:
@@ -250,7 +264,7 @@ def branch_of(repository: Path, commit: str, patterns: Sequence[str]) -> str:
     Raises ToolError when origin cannot be asked, has no such branch, or the clone knows
     too little to tell.
     """
-    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+    if not _WHOLE.fullmatch(commit):
         return ""
     found = {
         name: tip
@@ -280,6 +294,24 @@ def branch_of(repository: Path, commit: str, patterns: Sequence[str]) -> str:
             "Run 'git fetch origin' (with --unshallow in a shallow clone)",
         )
     return ""
+
+
+def branch_known(repository: Path, commit: str, patterns: Sequence[str]) -> str:
+    """A branch of origin as this clone last fetched it, of those that match a pattern, which
+    held a commit then; "" for none. Asks nobody."""
+    if not _WHOLE.fullmatch(commit) or not _is_there(repository, commit):
+        return ""
+    prefix = "refs/remotes/origin/"
+    listed = _git(repository, "for-each-ref", "--format=%(refname)", "--contains", commit, prefix)
+    names = [line.removeprefix(prefix) for line in (listed or "").split("\n") if line]
+    return next(
+        (
+            name
+            for name in names
+            if name != "HEAD" and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        ),
+        "",
+    )
 
 
 def _is_there(repository: Path, commit: str) -> bool:

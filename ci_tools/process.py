@@ -168,16 +168,22 @@ def beside(
             ) from error
         arguments = [os.fspath(part) for part in command]
         ended = stack.enter_context(told(arguments))
-        child = _start(arguments, None, env, False, stream, keep)
-        with _lock:
-            _running.add(child)
+        children: list[subprocess.Popen[bytes]] = []
         try:
+            with _held():
+                children.append(_start(arguments, None, env, False, stream, keep))
+                with _lock:
+                    _running.update(children)
+            child = children[0]
+            if _stopping:  # since just now, so stop_all may not have seen it
+                _signal(child, signal.SIGKILL)
             yield lambda: child.poll() is None and not _stopping
         finally:
-            _stop([child])
-            ended(child.returncode)
+            _stop(children)
+            for one in children:
+                ended(one.returncode)
             with _lock:
-                _running.discard(child)
+                _running.difference_update(children)
 
 
 @contextlib.contextmanager

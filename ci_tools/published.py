@@ -288,7 +288,7 @@ def _checked(content: bytes, name: str, repository: Repository, place: Place, co
                 "Use the version of this tool that CI uses",
             )
         lock = typed.decode(content, Lock)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.MsgspecError as error:
         raise MissingInputError(f"{name} is no lock ({error})", todo) from error
     differs = {
         f"of project '{lock.project}', not of '{repository.project}'": (

@@ -20,8 +20,15 @@ _learnt: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 def decode(content: bytes | str | msgspec.Raw, kind: type[T]) -> T:
-    """JSON as `kind`. Raises msgspec.MsgspecError, UnicodeDecodeError, RecursionError."""
-    decoded: T = _decoder(kind).decode(content)
+    """JSON as `kind`. Raises msgspec.MsgspecError for what is none, and none of that kind.
+
+    msgspec by itself lets a UnicodeError out for a text that is not UTF-8, and a
+    RecursionError for one that is nested too deeply.
+    """
+    try:
+        decoded: T = _decoder(kind).decode(content)
+    except (UnicodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"{error}") from error
     return decoded
 
 

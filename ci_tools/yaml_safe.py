@@ -14,6 +14,7 @@ except ImportError:  # a PyYAML built without libyaml
     from yaml import SafeLoader  # type: ignore[assignment]
 
 _DEEPEST = 500  # libyaml's composer recurses: at some 20,000 it takes the process down
+_LARGEST = 1_000_000  # values, aliases written out: nine short lines can stand for 400 million
 
 
 def load(text: str, *, unique_keys: bool = False) -> object:
@@ -22,7 +23,7 @@ def load(text: str, *, unique_keys: bool = False) -> object:
     unique_keys: refuse a key that is there twice. YAML forbids it, PyYAML
     silently takes the last, and a person reads the first.
     """
-    _check_depth(text)
+    _check_size(text)
     loader = _UniqueKeys if unique_keys else SafeLoader
     with _as_yaml_errors():
         return yaml.load(text, Loader=loader)  # noqa: S506 - both are safe loaders
@@ -30,20 +31,20 @@ def load(text: str, *, unique_keys: bool = False) -> object:
 
 def load_all(text: str) -> list[object]:
     """Parse a stream of YAML documents. Raises yaml.YAMLError."""
-    _check_depth(text)
+    _check_size(text)
     with _as_yaml_errors():
         return list(yaml.load_all(text, Loader=SafeLoader))
 
 
 def compose(text: str) -> yaml.Node | None:
     """The node tree of one document, with the position of every node in `text`."""
-    _check_depth(text)
+    _check_size(text)
     return yaml.compose(text, Loader=SafeLoader)
 
 
 def compose_all(text: str) -> list[yaml.Node | None]:
     """The node trees of a stream of documents, with positions. Raises yaml.YAMLError."""
-    _check_depth(text)
+    _check_size(text)
     return list(yaml.compose_all(text, Loader=SafeLoader))
 
 
@@ -70,15 +71,34 @@ def _as_yaml_errors() -> Iterator[None]:
         raise yaml.MarkedYAMLError(problem=str(error)) from error
 
 
-def _check_depth(text: str) -> None:
-    """Raises yaml.YAMLError for a document that is nested deeper than anybody writes."""
-    if len(text) <= _DEEPEST:
+def _check_size(text: str) -> None:
+    """Raises yaml.YAMLError for a document that is nested deeper, or with its aliases
+    larger, than anybody writes, or that holds an alias of what it stands in."""
+    if len(text) <= _DEEPEST and "*" not in text:
         return
-    depth = 0
+    values = 0
+    begun: list[tuple[str | None, int]] = []  # anchor, and the values before it
+    sizes: dict[str, int] = {}  # anchor -> values
     for event in yaml.parse(text, Loader=SafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > _DEEPEST:
-                raise yaml.MarkedYAMLError(problem="nested too deeply")
+        problem = ""
+        if isinstance(event, yaml.StreamStartEvent | yaml.DocumentStartEvent):
+            sizes.clear()
+        elif isinstance(event, yaml.CollectionStartEvent):
+            begun.append((event.anchor, values))
+            values += 1
+            problem = "nested too deeply" if len(begun) > _DEEPEST else ""
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+            anchor, before = begun.pop()
+            if anchor is not None:
+                sizes[anchor] = values - before
+        elif isinstance(event, yaml.AliasEvent):
+            values += sizes.get(event.anchor or "", 1)
+            if any(event.anchor == anchor for anchor, _ in begun):
+                problem = f"the alias '*{event.anchor}' stands in what it stands for"
+        elif isinstance(event, yaml.ScalarEvent):
+            values += 1
+        if problem or values > _LARGEST:
+            raise yaml.MarkedYAMLError(
+                problem=problem or "too large with its aliases written out",
+                problem_mark=event.start_mark,  # type: ignore[arg-type]
+            )

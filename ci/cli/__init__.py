@@ -2,35 +2,7 @@
 
 from __future__ import annotations
 
-from ci.cli import (
-    jenkins,
-    jenkins_setup,
-    jenkins_stages,
-    launch,
-    others,
-    pipelines,
-    promote,
-    releases,
-    scan,
-    service,
-    stages,
-)
 from ci.cli.group import SECTIONS, cli
 from ci.cli.options import parsed
 
-__all__ = [
-    "SECTIONS",
-    "cli",
-    "jenkins",
-    "jenkins_setup",
-    "jenkins_stages",
-    "launch",
-    "others",
-    "parsed",
-    "pipelines",
-    "promote",
-    "releases",
-    "scan",
-    "service",
-    "stages",
-]
+__all__ = ["SECTIONS", "cli", "parsed"]

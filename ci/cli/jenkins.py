@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ci.cli.group import cli
+from ci.cli.options import repository
 from ci.cli.show import show, show_lines
 from ci.console import Console
 
@@ -42,12 +43,7 @@ def controller(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--url", metavar="URL", help="The controller. Default: JENKINS_URL, else of ci.yaml."
     )
-    @click.option(
-        "--repo",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        default=".",
-        help="The repository (default: here).",
-    )
+    @repository
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
     @click.option("-q", "--quiet", is_flag=True, help="Only warnings, errors and the result.")
     @functools.wraps(function)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -58,15 +57,28 @@ def log(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _here() -> str:
+    """The project that the current directory is in: below the root of its git repository
+    the nearest directory that holds a ci.yaml, else that root, else just here."""
+    here = Path.cwd()
+    above = [here, *here.parents]
+    root = next((folder for folder in above if (folder / ".git").exists()), here)
+    within = above[: above.index(root) + 1]
+    return str(next((folder for folder in within if (folder / "ci.yaml").is_file()), root))
+
+
+repository = click.option(
+    "--repo",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=_here,
+    help="The repository (default: the one that this directory is in).",
+)
+
+
 def stage(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options every stage has; the command gets a Workspace instead of them."""
 
-    @click.option(
-        "--repo",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        default=".",
-        help="The repository (default: here).",
-    )
+    @repository
     @click.option(
         "--config",
         "config_file",
@@ -238,22 +250,29 @@ fail_fast = click.option("--fail-fast", is_flag=True, help="Stop at the first im
 
 
 def parsed(given: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE pairs; a value is read as YAML, so that 3 is a number and x a string.
+    """NAME=VALUE pairs, as text: only the pipeline knows of what type a value is.
 
+    Quotes around the whole of a value are YAML's, and taken off.
     Raises ConfigError for one without a name or an equals sign.
     """
-    import yaml
-
-    from ci_tools import yaml_safe
-
     values: dict[str, Any] = {}
     for pair in given:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier():
             raise ConfigError(f"'{pair}' is no parameter", "Write it as -p NAME=VALUE")
-        try:
-            values[name] = yaml_safe.load(text)
-            json.dumps(values[name], allow_nan=False)
-        except (yaml.YAMLError, TypeError, ValueError):
-            values[name] = text  # not YAML, or what JSON has not, as a date: a plain string
+        values[name] = _unquoted(text)
     return values
+
+
+def _unquoted(text: str) -> str:
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        return text
+    import yaml
+
+    from ci_tools import yaml_safe
+
+    try:
+        inner = yaml_safe.load(text)
+    except yaml.YAMLError:
+        return text
+    return inner if isinstance(inner, str) else text

@@ -101,9 +101,10 @@ def status() -> None:
 @click.option("--wipe", is_flag=True, help="Remove images, catalogue and artefacts too.")
 def down(wipe: bool) -> None:
     """Stop what was started."""
+    from ci.console import Console
     from ci_tools import local as environment
 
-    stopped = environment.down(environment.home_directory(), wipe=wipe)
+    stopped = environment.down(environment.home_directory(), wipe=wipe, warn=Console().warn)
     click.echo(f"stopped: {', '.join(stopped) or 'nothing was running'}")
 
 

@@ -49,12 +49,25 @@ def list_(workspace: Workspace, as_json: bool) -> None:
 @click.option(
     "--closed", metavar="ID", multiple=True, help="A pull request that is over; may be given again."
 )
-def prune(workspace: Workspace, as_json: bool, closed: tuple[str, ...]) -> None:
+@click.option(
+    "--launched",
+    metavar="DAYS",
+    type=click.IntRange(1),
+    help="Instead: what you launched by hand, and its files here, once it is so many days old.",
+)
+def prune(
+    workspace: Workspace, as_json: bool, closed: tuple[str, ...], launched: int | None
+) -> None:
     """Delete the pipelines of branches that are gone.
 
     With --dry-run Kubeflow and the repository are asked, and nothing is deleted.
     """
     from ci import pipelines as stage
 
-    pruned = stage.prune(workspace, closed)
+    if launched is None:
+        pruned = stage.prune(workspace, closed)
+    elif closed:
+        raise click.UsageError("--closed is of branches, which --launched leaves alone")
+    else:
+        pruned = stage.prune_launched(workspace, launched)
     show(pruned, stage.prune_lines(pruned), as_json)

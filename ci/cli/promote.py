@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ci.cli.group import cli
-from ci.cli.options import Log, log, stage
+from ci.cli.options import Log, log, repository, stage
 from ci.cli.releases import releases
 from ci.cli.show import show
 
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 def promotion(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of both; the command gets a Workspace and a Request instead of them."""
 
-    @click.option(
-        "--repo",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        default=".",
-        help="A clone of the repository (default: here).",
-    )
+    @repository
     @click.option("--build-dir", type=click.Path(path_type=Path), help="Default: REPO/build.")
     @click.option("--to", "environment", required=True, metavar="ENV", help="The environment.")
     @click.option("--dry-run", is_flag=True, help="Ask and say what would be done; change nothing.")
@@ -103,10 +98,7 @@ def promote(
         if what or dry_run:
             raise click.UsageError("--undo takes neither a release nor --dry-run")
         record = stage.undo(workspace, request)
-        if record is None:
-            click.echo("no promotion is unfinished")
-        else:
-            show(record, stage.undo_lines(record), as_json)
+        show(record, stage.undo_lines(record), as_json)
         return
     if what is None:
         raise click.UsageError("name the RELEASE, or say --undo")

@@ -9,7 +9,7 @@ import click
 
 from ci.cli.group import cli
 from ci.cli.options import stage
-from ci.cli.show import show, show_lines
+from ci.cli.show import print_json, show, show_lines
 
 if TYPE_CHECKING:
     from ci.workspace import Workspace
@@ -74,9 +74,15 @@ def get(workspace: Workspace, as_json: bool, what: str, path: Path) -> None:
 
     found = stage.find(workspace, what)
     name = found.release.name  # is it one? before anything is written
-    if not workspace.dry_run:
-        bundle.write(found, path)
-    show_lines([f"{name}  {path}"], as_json)
+    lines = [f"{name}  {path}"]
+    if workspace.dry_run:
+        show_lines(lines, as_json)
+        return
+    bundle.write(found, path)
+    if as_json:
+        print_json({"name": name, "path": str(path)})
+    else:
+        click.echo(lines[0])
 
 
 @releases.command()

@@ -77,5 +77,5 @@ def live(workspace: Workspace, as_json: bool, releases: tuple[Path, ...], id: st
         show_lines(stage.would(workspace, releases), as_json)
         return
     report, problems = stage.scan(workspace, releases, id=id)
-    show(report, stage.lines(report, problems), as_json)
-    stage.raise_failures(workspace, report, problems)
+    show(report, stage.lines(report, problems, id), as_json)
+    stage.raise_failures(workspace, report, problems, id)

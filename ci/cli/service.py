@@ -10,6 +10,7 @@ import msgspec
 from ci.cli.group import cli
 from ci.cli.options import stage
 from ci.cli.show import show, show_lines
+from ci_tools.printable import printable
 
 if TYPE_CHECKING:
     from ci.workspace import Workspace
@@ -128,4 +129,4 @@ def logs(
         if as_json:
             click.echo(msgspec.json.encode(line))  # an object a line, as they come
         else:
-            click.echo(f"{line.at}  {line.container}  {line.message}")
+            click.echo(f"{line.at}  {line.container}  {printable(line.message, keep=chr(9))}")

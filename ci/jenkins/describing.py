@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ci import build, deploy, plan, release, train, upload
+from ci import built, deploy, plan, release, train, upload
 from ci.promotion import target
 from ci.workspace import Workspace
 from ci_tools import storage
@@ -69,8 +69,8 @@ def _known(folder: Path) -> describe.Known:
             return None
 
     known.plan = read(folder / plan.FILE, Plan)
-    known.lock = read(folder / build.FILE, Lock)
-    stem, _, ending = build.FILE.rpartition(".")
+    known.lock = read(folder / built.FILE, Lock)
+    stem, _, ending = built.FILE.rpartition(".")
     for path in sorted(folder.glob(f"{stem}.*-of-*.{ending}")):
         part = read(path, Lock)
         known.shards += [part] if part is not None else []

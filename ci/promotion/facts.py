@@ -43,7 +43,7 @@ def gathered(
     allowed = keys.load_all(settings.keys, workspace.repository)
     signature = ""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        branch = pool.submit(_branch, target, release)  # git asks while we do
+        branch = pool.submit(_branch, target, release, action)  # git asks while we do
         try:
             signing.verify(bundle, allowed)
         except ReleaseSignatureError as error:
@@ -51,7 +51,8 @@ def gathered(
                 signature = error.what
         # What an unsigned release names is not looked for anywhere.
         here = target.relocated(release) if action == "rollback" else release
-        scans, unscanned = ([], {}) if signature else _scans(target, here, publish=not look_only)
+        unsigned = signature or release.problems
+        scans, unscanned = ([], {}) if unsigned else _scans(target, here, publish=not look_only)
     on_branch, branch_problem = branch.result()
     verified, promoted_before, unproven = _proven(target, release, action, allowed)
     return Facts(
@@ -68,18 +69,22 @@ def gathered(
         approvals=approvals,
         promoted_before=promoted_before,
         unproven=unproven,
+        signs=target.signs,
     )
 
 
-def _branch(target: Target, release: Release) -> tuple[str, str]:
+def _branch(target: Target, release: Release, action: Action) -> tuple[str, str]:
+    """The branch that its commit is on, and why origin does not tell: then, for a roll-back,
+    the branch is the one that it was on when this clone last asked."""
     commit = release.source.commit
     if commit is None or release.source.dirty:
         return "", ""
+    where = target.workspace.repository, commit, target.settings.branches
     try:
-        found = git.branch_of(target.workspace.repository, commit, target.settings.branches)
+        return git.branch_of(*where), ""
     except ToolError as error:
-        return "", f"{error.what}: {error.todo[:1].lower()}{error.todo[1:]}"
-    return found, ""
+        known = git.branch_known(*where) if action == "rollback" else ""
+        return known, f"{error.what}: {error.todo[:1].lower()}{error.todo[1:]}"
 
 
 def _proven(
@@ -104,7 +109,7 @@ def _ran(target: Target, release: Release, allowed: Sequence[Key]) -> tuple[bool
     """Whether an environment was brought to it, and all of it was verified there; or else
     why the records that say so are not believed, "" where there are none."""
     why = ""
-    for kept in target.records.history():
+    for kept in target.records.walked():  # to the first: older ones may be gone
         if kept.record.outcome != "done" or kept.record.release != release.name:
             continue
         if not target.signs:

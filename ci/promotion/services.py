@@ -12,6 +12,7 @@ from ci_tools.serving import aws, comparison, revisions
 from ci_tools.serving.cluster import Cluster
 from ci_tools.serving.declaration import Servable
 from ci_tools.serving.ecs import PredictionServices
+from ci_tools.serving.live import Live
 from ci_tools.serving.rollout import short
 from ci_tools.serving.service_settings import service_arguments
 from ci_tools.serving.task_definition import render
@@ -20,7 +21,9 @@ Event = Callable[[str], None]
 
 
 class Now(Protocol):
-    """What a service runs. task_definition: ARN. sha256: of its content, the same anywhere."""
+    """What a service runs. task_definition: ARN. sha256: of its content, the same anywhere.
+    good: ARN that a deployment which fails goes back to, "" for none. verified: what it runs
+    is what was verified last."""
 
     @property
     def task_definition(self) -> str: ...
@@ -33,6 +36,12 @@ class Now(Protocol):
 
     @property
     def serves(self) -> bool: ...
+
+    @property
+    def good(self) -> str: ...
+
+    @property
+    def verified(self) -> bool: ...
 
 
 class Wanted(Protocol):
@@ -86,13 +95,11 @@ class Services(Protocol):
 
 
 class _Now:
-    def __init__(self, live: object, task_definition: str, sha256: str, desired: int) -> None:
-        self._live = live
-        self.task_definition, self.sha256, self.desired = task_definition, sha256, desired
-
-    @property
-    def serves(self) -> bool:
-        return bool(getattr(self._live, "serves", False))
+    def __init__(self, live: Live) -> None:
+        self.task_definition, self.desired = live.task_definition, live.desired
+        self.sha256 = comparison.sha256(live.definition)
+        self.serves, self.good = live.serves, live.good or ""
+        self.verified = live.verified == live.task_definition
 
 
 class EcsServices:
@@ -114,9 +121,7 @@ class EcsServices:
 
     def now(self, service: str) -> Now | None:
         live = self._services.current(service)
-        if live is None:
-            return None
-        return _Now(live, live.task_definition, comparison.sha256(live.definition), live.desired)
+        return None if live is None else _Now(live)
 
     def sha256(self, wanted: Wanted) -> str:
         service_arguments(wanted.servable, self._settings)  # what is missing is told now

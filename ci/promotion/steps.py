@@ -17,7 +17,7 @@ import msgspec
 from ci.promotion.services import Services
 from ci.promotion.target import Target
 from ci.promotion.wanted import Wanted, asked_for, by_host, servables
-from ci_tools import git, kubeflow, typed
+from ci_tools import git, typed
 from ci_tools.documents import (
     Journal,
     JournalStep,
@@ -30,7 +30,7 @@ from ci_tools.documents import (
 from ci_tools.errors import PromotionUnderWayError
 from ci_tools.images import copy_set
 from ci_tools.images.copy_set import Event
-from ci_tools.kubeflow import names
+from ci_tools.kubeflow import names, wanted
 from ci_tools.promotion import signed
 from ci_tools.promotion.engine import Step
 from ci_tools.release import store
@@ -115,7 +115,7 @@ class Pipelines:
     name: str = "pipelines"
 
     @cached_property
-    def _asked(self) -> list[kubeflow.Wanted]:
+    def _asked(self) -> list[wanted.Wanted]:
         """Made once: to relocate an IR is to parse it."""
         return asked_for(self.target, self.bundle)
 
@@ -177,6 +177,7 @@ class Service:
             "service": self.wanted.servable.service,
             "declaration": self.declared or self.wanted.text,
             "task_definition": now.task_definition if now else "",
+            "good": now.good if now else "",
             "desired": now.desired if now else 0,
             "ours": self.services.sha256(self.wanted),
         }
@@ -210,7 +211,7 @@ class Record:
         if (head.digest if head else "") != self.journal.previous:
             raise PromotionUnderWayError(
                 f"another promotion to '{self.target.name}' was recorded meanwhile",
-                "See 'python -m ci releases history'",
+                f"See 'python -m ci releases history --env {self.target.name}'",
             )
         record = recorded(self.journal, "done", self.now(), images=self.images)
         signer = self.target.signer
@@ -231,7 +232,7 @@ def steps_of(
     now: Callable[[], str],
     told: Told,
 ) -> list[Step]:
-    """All steps, in order. declared: component -> declaration of what runs now."""
+    """All steps, in order. declared: service -> declaration of what runs now."""
     release = bundle.release
     tags = revisions.tags(
         commit=release.source.commit, release=release.name, build=os.environ.get("BUILD_URL")
@@ -242,7 +243,7 @@ def steps_of(
         Pipelines(target, bundle, told),
     ]
     steps += [
-        Service(one, target.services, tags, told, declared.get(one.component, ""))
+        Service(one, target.services, tags, told, declared.get(one.servable.service, ""))
         for one in servables(target, bundle)
     ]
     steps.append(Record(target, journal, target.images(release), now, told))
@@ -271,11 +272,12 @@ def recorded(
     standing: str = "",
 ) -> Promotion:
     """The record of a promotion, as its journal tells it."""
-    results = {step.kind: step.result for step in journal.steps}
+    done = outcome == "done"  # else nobody knows what is so of what the journal says
+    results = {step.kind: step.result for step in journal.steps} if done else {}
     services = {
         step.name.removeprefix("service "): typed.convert(step.result, Revision)
         for step in journal.steps
-        if step.kind == "service" and step.result
+        if done and step.kind == "service"
     }
     return typed.convert(
         {
@@ -295,8 +297,8 @@ def recorded(
             "previous": journal.previous,
             "standing": standing,
             "images": dict(images or {}),
-            "pipelines": results.get("pipelines", {}) if outcome == "done" else {},
-            "services": msgspec.to_builtins(services) if outcome == "done" else {},
+            "pipelines": results.get("pipelines", {}),
+            "services": msgspec.to_builtins(services),
             "steps": [f"{s.name}: {s.note or s.state}" for s in journal.steps],
             "reason": journal.reason,
         },

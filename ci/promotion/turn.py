@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
 from ci.promotion.target import Target
 from ci_tools.documents import Action, Journal
-from ci_tools.errors import PromotionUnderWayError
+from ci_tools.errors import InterruptedRunError, PromotionUnderWayError
 
 _DONE = "done"
 _ENDING = 2.0  # seconds from a record to the end of its journal
@@ -59,8 +59,25 @@ def unfinished(journal: Journal) -> tuple[str, str]:
     undo = f"'python -m ci promote --undo --to {journal.environment}' puts all of it back"
     if journal.undoing:
         return what, undo
-    again = f"python -m ci {journal.action} {journal.release[:20]} --to {journal.environment}"
-    return what, f"'{again}' goes on with it, {undo}"
+    return what, f"{again(journal)} goes on with it, {undo}"
+
+
+def again(journal: Journal) -> str:
+    """The command that goes on with it, in quotes."""
+    release = journal.release[:20]  # a name that is enough, and no other of the same commit
+    return f"'python -m ci {journal.action} {release} --to {journal.environment}'"
+
+
+@contextmanager
+def told_where(journal: Journal) -> Iterator[None]:
+    """Who is interrupted in here is told how far it is, and what to do."""
+    try:
+        yield
+    except (KeyboardInterrupt, InterruptedRunError):
+        if not journal.serial or not journal.open:
+            raise
+        what, todo = unfinished(journal)
+        raise InterruptedRunError(f"interrupted; {what}", todo) from None
 
 
 def lease(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 from ci.promotion import steps, ways
 from ci.promotion.target import Target
 from ci_tools.documents import Journal, Promotion
-from ci_tools.errors import CIError, PromotionStuckError
+from ci_tools.errors import CIError, CredentialsError, PromotionStuckError, RegistryError
 from ci_tools.promotion import engine, gate
 
 
-def undone(target: Target, journal: Journal, reason: str) -> Promotion:
-    """Undo a promotion and record that. Raises PromotionStuckError where it did not work."""
+def undone(target: Target, journal: Journal, reason: str, alive: Callable[[], None]) -> Promotion:
+    """Undo a promotion and record that.
+
+    alive: raises PromotionUnderWayError where somebody took it over, who goes on with it.
+    Raises that, and PromotionStuckError where undoing did not work.
+    """
     console = target.workspace.console
     problems: list[str] = []
 
@@ -21,15 +27,23 @@ def undone(target: Target, journal: Journal, reason: str) -> Promotion:
         if why:
             console.warn(f"the journal cannot be kept: {why}")
 
+    def ours() -> None:
+        """Where nobody can tell, it is: what can be put back is put back."""
+        with contextlib.suppress(RegistryError, CredentialsError):
+            alive()
+
+    ours()
     console.event(f"going back: {reason}")
     problems += engine.backward(
         journal,
         ways.ways_of(target, console.event),
         keep,
         reason=reason,
+        alive=ours,
         told=console.event,
     )
     record = None
+    ours()
     try:
         record = target.tell(_record_of_failure(target, journal, stuck=bool(problems)))
         journal.open = bool(problems)

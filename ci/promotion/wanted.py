@@ -49,7 +49,7 @@ def by_host(
     return sorted(found.items())
 
 
-def asked_for(target: Target, bundle: Bundle) -> list[kubeflow.Wanted]:
+def asked_for(target: Target, bundle: Bundle) -> list[wanted.Wanted]:
     """What is to be uploaded, in the order of the release; the files are written below the
     build directory. Raises UnpinnedImageError, MissingInputError, WriteError."""
     release, workspace = bundle.release, target.workspace
@@ -68,7 +68,7 @@ def asked_for(target: Target, bundle: Bundle) -> list[kubeflow.Wanted]:
         )
         build = git.without_credentials(os.environ.get("BUILD_URL", ""))
         asked.append(
-            kubeflow.Wanted(
+            wanted.Wanted(
                 name=branches.name_of(mark),
                 ir_path=Path(path),
                 sha256=sha256,

@@ -30,7 +30,7 @@ def syntax(text: str) -> str | None:
     if text.lstrip().startswith("{"):
         try:
             value = json.loads(text).get("syntax")
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return value if isinstance(value, str) else None
     return None

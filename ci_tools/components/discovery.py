@@ -181,7 +181,8 @@ def _check_path(path: str, name: str) -> None:
 
 
 def _stays(link: Path) -> bool:
-    return link.resolve().is_relative_to(link.parent.resolve())
+    # Not Path.resolve, which raises RuntimeError for a link to itself.
+    return Path(os.path.realpath(link)).is_relative_to(os.path.realpath(link.parent))
 
 
 def _read(folders: Folders, name: str, path: str, config: Config) -> Component:

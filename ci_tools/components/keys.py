@@ -12,9 +12,8 @@ is one image: the name of what forces it is then an ingredient too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -28,15 +27,6 @@ from ci_tools.documents import Ingredients
 # counts, arguments that no ARG uses and stages that no build reaches do not.
 _RECIPE = 2
 OUTPUTS = "build"  # where the stages write unless told otherwise
-
-
-class Keyed(NamedTuple):
-    """provisional: the key may change once the digest of a base is known."""
-
-    name: str
-    key: str
-    provisional: bool
-    ingredients: Ingredients
 
 
 def compute(
@@ -70,20 +60,6 @@ def compute(
             keys[name] = _key(made_of, found.context)
             provisional[name] = _provisional(components[name], made_of, provisional)
     return {name: (key, provisional[name]) for name, key in keys.items()}
-
-
-def each(
-    repository: Path, components: Mapping[str, Component], bases: Mapping[str, str]
-) -> Iterator[Keyed]:
-    """As `compute`, one by one with the ingredients, so that nobody has to hold
-    those of a whole repository."""
-    keys: dict[str, str] = {}
-    provisional: dict[str, bool] = {}
-    for name in _ordered(components):
-        made_of = ingredients(repository, components[name], keys, bases)
-        keys[name] = key_of(made_of)
-        provisional[name] = _provisional(components[name], made_of, provisional)
-        yield Keyed(name, keys[name], provisional[name], made_of)
 
 
 def ingredients(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import warnings
@@ -14,6 +13,7 @@ from ci_tools import config, git, published
 from ci_tools.components import discovery, templates
 from ci_tools.components.discovery import Component
 from ci_tools.components.templates import Template
+from ci_tools.config_errors import did_you_mean
 from ci_tools.documents import Lock
 from ci_tools.errors import ConfigError, NoPublishedLockError, TemplateError
 from ci_tools.images import overrides
@@ -37,14 +37,13 @@ def load(
 ) -> Any:
     """See `ci_tools.components.load`. caller: the file that calls, None in a notebook."""
     root = root_of(repository, caller)
-    here = _opened(root)
-    path = _template_path(here, name)
+    path = _template_path(root, name)
     from kfp import components as kfp
 
     # Set by `compile_child`, whose function reads CI's pinned copy of any template.
     if image is None and getattr(kfp.load_component_from_file, "reads_pinned_copies", False):
         return kfp.load_component_from_file(str(root / path))
-    template = _template(here, path)
+    template = _template(_opened(root), path)
     if image is not None:
         return kfp.load_component_from_text(_overridden(template, name, image))
     wanted = environment or os.environ.get(ENVIRONMENT) or published.LOCAL
@@ -88,10 +87,14 @@ def root_of(repository: str | os.PathLike[str] | None, caller: str | None) -> Pa
     )
 
 
-def _template_path(here: Repository, name: str) -> str:
-    """The template that a name means. Raises ConfigError."""
-    directory = PurePosixPath(here.config.pipelines.templates)
-    paths = _template_paths(here)
+def _template_path(root: Path, name: str) -> str:
+    """The template that a name means. Raises ConfigError.
+
+    A file's name is found without asking git anything: a pipeline that starts a
+    process is compiled anew every time.
+    """
+    directory = PurePosixPath(_config(root).pipelines.templates)
+    paths = _template_paths(root)
     below = {path: PurePosixPath(path).relative_to(directory) for path in paths}
     for same in (
         [path for path, it in below.items() if name in (str(it), str(it.with_suffix("")), path)],
@@ -101,18 +104,15 @@ def _template_path(here: Repository, name: str) -> str:
             return same[0]
         if same:
             raise _which(name, same)
-    found = [path for path in paths if name in _template(here, path).components]
+    found = [path for path in paths if name in _template(_opened(root), path).components]
     if len(found) == 1:
         return found[0]
     if found:
         raise _which(name, found)
     stems = [it.stem for it in below.values()]
-    near = difflib.get_close_matches(name, stems, n=1)
     raise ConfigError(
         f"no template below {directory} is called '{name}', nor names a component of that name",
-        f"Did you mean '{near[0]}'"
-        if near
-        else f"There are: {', '.join(sorted(stems)) or '(none)'}",
+        did_you_mean(name, stems) or f"There are: {', '.join(sorted(stems)) or '(none)'}",
     )
 
 
@@ -154,15 +154,20 @@ def _template(here: Repository, path: str) -> Template:
 
 
 @functools.cache
+def _config(root: Path) -> config.Config:
+    return config.load(root)
+
+
+@functools.cache
 def _opened(root: Path) -> Repository:
     return published.opened(root)
 
 
-def _template_paths(here: Repository) -> list[str]:
+def _template_paths(root: Path) -> list[str]:
     """Asked each time: in a notebook's life templates come and go."""
-    directory = here.root / here.config.pipelines.templates
+    directory = root / _config(root).pipelines.templates
     return sorted(
-        path.relative_to(here.root).as_posix()
+        path.relative_to(root).as_posix()
         for ending in ("*.yaml", "*.yml")
         for path in directory.rglob(ending)
     )

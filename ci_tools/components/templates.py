@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import yaml
 
 from ci_tools import yaml_safe
 from ci_tools.components.references import PINNED, component_named, split
+from ci_tools.config_errors import did_you_mean
 from ci_tools.errors import ConfigError, TemplateError
 
 # An anchor or a tag before a scalar is no part of what is replaced.
@@ -140,17 +140,23 @@ def _claim(found: dict[str, str], image: str, name: str) -> None:
 def image_nodes(text: str, shown: str) -> list[ImageNode]:
     """The image scalars of a v1 component or of a v2 one (a compiled IR).
 
-    Raises TemplateError.
+    A second document, which holds what concerns a platform, names no component: the
+    proof of what is compiled reads it. Raises TemplateError.
     """
     mark = 1 if text.startswith("\ufeff") else 0  # libyaml does not count it
     try:
-        root = yaml_safe.compose(text[mark:])
+        documents = yaml_safe.compose_all(text[mark:])
     except yaml.YAMLError as error:
         problem = getattr(error, "problem_mark", None)
         where = f" at line {problem.line + 1}" if problem else ""
         raise TemplateError(f"{shown} does not parse{where}", "Mend the YAML") from error
+    root = documents[0] if documents else None
     holders = [_child(_child(root, "implementation", shown), "container", shown)]
     executors = _child(_child(root, "deploymentSpec", shown), "executors", shown)
+    if len(documents) > (2 if executors else 1):
+        raise TemplateError(
+            f"{shown} holds {len(documents)} YAML documents", "Keep one component in a file"
+        )
     if isinstance(executors, yaml.MappingNode):
         holders += [_child(executor, "container", shown) for _, executor in executors.value]
     pairs = [pair for holder in holders if (pair := _pair(holder, "image", shown)) is not None]
@@ -204,12 +210,10 @@ def _read(
         component = aliases.get(node.image) or component_named(node.image, components, project)
         if component is None and not (PINNED.match(node.image) and node.image in allowed):
             word = split(node.image).path.rpartition("/")[2]
-            near = difflib.get_close_matches(word, list(components), n=1)
             raise TemplateError(
                 f"{name} line {node.line}: image '{node.image}' is no component of this repository",
-                f"Did you mean '{near[0]}'"
-                if near
-                else f"Name one of: {', '.join(sorted(components)) or '(there is none)'}; "
+                did_you_mean(word, list(components))
+                or f"Name one of: {', '.join(sorted(components)) or '(there is none)'}; "
                 "or allow the image by digest under 'pipelines.allow_images' in ci.yaml",
             )
         pairs.append((node, component))

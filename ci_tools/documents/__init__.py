@@ -9,7 +9,7 @@ import all of them from here.
 
 from __future__ import annotations
 
-from ci_tools.documents.base import SCHEMA, ByHand, Document, Json, JsonValue, Source
+from ci_tools.documents.base import SCHEMA, ByHand, Document, Json, JsonValue, Source, timestamp
 from ci_tools.documents.deployment import Deployed, FailedService, Model, Revision
 from ci_tools.documents.images import FailedImage, Ingredients, Lock, LockedImage, Verdict
 from ci_tools.documents.pipelines import Compiled, CompiledPipeline, Pins, Upload, Uploads
@@ -96,4 +96,5 @@ __all__ = [
     "Uploads",
     "Verdict",
     "WaiverNote",
+    "timestamp",
 ]

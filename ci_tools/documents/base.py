@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ class ByHand(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A file under `build/`. Subclasses name their file in `FILE`.
+    """What a stage writes, with the version of its schema.
 
     launched: not in the files that stages write.
     """
@@ -43,3 +44,8 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     commit: str | None = None
     branch: str | None = None
     dirty: bool = False
+
+
+def timestamp(at: datetime | None = None) -> str:
+    """A moment as documents have it: RFC 3339 in UTC, to the second. at: None for now."""
+    return (at or datetime.now(timezone.utc)).isoformat(timespec="seconds")

@@ -47,8 +47,13 @@ class FailedService(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Deployed(Document, kw_only=True):
-    """deploy.json: servable component -> revision, or why there is none."""
+    """deploy.json: servable component -> revision, or why there is none.
+
+    declared: component -> hash of the declaration that its revision was deployed by, with
+              the images of the sidecars.
+    """
 
     environment: str
     services: dict[str, Revision]
     failed: dict[str, FailedService] = {}
+    declared: dict[str, str] = {}

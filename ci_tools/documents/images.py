@@ -32,7 +32,7 @@ class Verdict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Ingredients(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Everything that a key is a hash over. `keys.recorded` makes it small enough to keep.
+    """Everything that a key is a hash over. `changes.recorded` makes it small enough to keep.
 
     recipe:     version of the list of ingredients itself.
     dockerfile: hash of the Dockerfile's bytes.

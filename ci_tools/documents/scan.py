@@ -89,7 +89,8 @@ class ScanRecord(Document, kw_only=True):
     findings: list[Finding] = []
 
 
-class Judged(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+# A report has ten thousands, in no cycle: Python need not look for one in each of them.
+class Judged(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """A finding and where it stands under the policy.
 
     standing: "counts" against the image; "below" the severities that count;

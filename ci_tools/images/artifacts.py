@@ -16,9 +16,9 @@ from typing import TypeVar
 import msgspec
 
 from ci_tools import typed
+from ci_tools.images.manifests import INDEX as INDEX
+from ci_tools.images.manifests import MANIFEST as MANIFEST
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
 NOTHING = b"{}"  # the content of EMPTY
 CREATED = "org.opencontainers.image.created"
@@ -36,6 +36,16 @@ class Descriptor(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=Tru
     size: int
     artifact_type: str = ""
     annotations: dict[str, str] = {}
+
+
+class Manifest(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=False):
+    """A manifest of ours that is attached to nothing."""
+
+    schema_version: int = 2
+    media_type: str = MANIFEST
+    artifact_type: str = ""
+    config: Descriptor | None = None
+    layers: list[Descriptor] = []
 
 
 class Artifact(msgspec.Struct, kw_only=True, rename="camel"):
@@ -216,8 +226,8 @@ def told(digest: str, one: Descriptor | Artifact) -> Attached:
 
 
 def _decoded(content: bytes | msgspec.Raw, kind: type[T]) -> T | None:
-    """None for what is no JSON of that kind, or JSON nested without end."""
+    """None for what is no JSON of that kind."""
     try:
         return typed.decode(content, kind)
-    except (ValueError, RecursionError):
+    except msgspec.MsgspecError:
         return None

@@ -9,6 +9,7 @@ a stand-in where no public registry answers, which never enters `bases.lock`.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -83,7 +84,14 @@ def locked(repository: Path) -> dict[str, str]:
     Raises ConfigError when it is damaged.
     """
     path = repository / FILE
-    return config.parse(path, dict[str, Digest]) if path.exists() else {}
+    if not os.path.lexists(path):
+        return {}
+    try:
+        return config.parse(path, dict[str, Digest])
+    except ConfigError as error:
+        raise ConfigError(
+            error.what, f"Take {FILE} as it was committed, or remove it: 'bases refresh' makes it"
+        ) from error
 
 
 def known(

@@ -46,4 +46,7 @@ def next_page(path: str, answer: Answer) -> str:
 
     following = (one for one in parse_header_links(link) if one.get("rel") == "next")
     url = next(following, {}).get("url", "")
-    return urljoin(path, url) if url else ""
+    try:
+        return urljoin(path, url) if url else ""
+    except ValueError:  # such as "http://[": whoever asks for it is told
+        return str(url)

@@ -24,7 +24,7 @@ from ci_tools.images.tagging import Tag
 _DEPTH = 4  # indexes in indexes; attachments of attachments
 _ATTEMPTS = 4
 # A manifest of these has no children.
-_SINGLE = {artifacts.MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"}
+_SINGLE = {artifacts.MANIFEST, manifests.DOCKER_MANIFEST}
 
 
 class Event(NamedTuple):

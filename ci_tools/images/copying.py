@@ -8,8 +8,6 @@ a copy that breaks off is seen by nobody, and one made again moves what is missi
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -18,15 +16,13 @@ import msgspec
 
 from ci_tools import typed
 from ci_tools.errors import PushError, RegistryError
-from ci_tools.images import blobs, manifests, upload
+from ci_tools.images import artifacts, blobs, manifests, upload
 from ci_tools.images.blobs import Blob
 from ci_tools.images.direct import Answer
 from ci_tools.images.registry import Registry
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _AT_ONCE = 4  # blobs
 _DEPTH = 4  # indexes in indexes
-_LARGEST = 4 << 20  # bytes of a manifest, which the specification promises to take
 
 
 class Place(NamedTuple):
@@ -123,17 +119,17 @@ def found(place: Place) -> Held | None:
     if answer is None:
         return None
     content = answer.content
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    digest = artifacts.digest_of(content)
     if ":" in place.reference and digest != place.reference:
         raise RegistryError(
             f"{place} is not what its digest says", "Check the registry and any proxy before it"
         )
     try:
-        if len(content) > _LARGEST:
+        if len(content) > manifests.LARGEST:
             raise ValueError("it is too large")
         read = typed.decode(content, Manifest)
         for one in (*read.layers, *read.manifests, *filter(None, [read.config])):
-            if not _DIGEST.fullmatch(one.digest) or one.size < 0:
+            if not artifacts.is_digest(one.digest) or one.size < 0:
                 raise ValueError(f"the digest {one.digest[:80]} is of no kind we know")
         if read.config is None and not read.manifests and not read.layers:
             raise ValueError("it names nothing")
@@ -142,7 +138,7 @@ def found(place: Place) -> Held | None:
             f"{place} is no manifest that can be copied ({error})", "Name an image or an index"
         ) from error
     kind = read.media_type or answer.headers.get("Content-Type", "").partition(";")[0]
-    return Held(digest, content, kind or manifests.ACCEPTED.partition(",")[0], read)
+    return Held(digest, content, kind or manifests.MANIFEST, read)
 
 
 def put(target: Place, held: Held) -> Answer:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
+from ci_tools import typed
 from ci_tools.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Answer(NamedTuple):
 
     def json(self) -> Any:
         """Raises msgspec.DecodeError, which is a ValueError."""
-        return msgspec.json.decode(self.content)
+        return typed.decode(self.content, object)
 
 
 class Direct:

@@ -137,7 +137,7 @@ def _settings(path: Path) -> dict[str, Any]:
         settings = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"docker's configuration {path} cannot be read ({type(error).__name__})", "Mend it"
         ) from None  # the cause could quote a login

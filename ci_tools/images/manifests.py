@@ -7,14 +7,12 @@ from typing import NamedTuple
 
 import msgspec
 
-ACCEPTED = ", ".join(
-    (
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-    )
-)
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+LARGEST = 4 << 20  # bytes of a manifest, which the specification promises to take
+ACCEPTED = ", ".join((MANIFEST, DOCKER_MANIFEST, INDEX, _DOCKER_LIST))
 
 
 class Image(NamedTuple):

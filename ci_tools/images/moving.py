@@ -23,14 +23,6 @@ _SMALL = 1 << 16  # bytes: to send them costs no more than to ask whether they a
 _READABLE = 100  # of 128: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
 
-class _Manifest(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=False):
-    schema_version: int = 2
-    media_type: str = artifacts.MANIFEST
-    artifact_type: str = ""
-    config: artifacts.Descriptor | None = None
-    layers: list[artifacts.Descriptor] = []
-
-
 def tag_of(name: str) -> str:
     """A tag for a branch or any other name: what can be read of it, and which no other has."""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:_READABLE]
@@ -73,7 +65,7 @@ def _sent(
     registry: Registry, repository: str, tag: str, kind: str, content: bytes
 ) -> tuple[bytes, Answer]:
     manifest = msgspec.json.encode(
-        _Manifest(
+        artifacts.Manifest(
             artifact_type=kind,
             config=artifacts.described(artifacts.EMPTY, artifacts.NOTHING),
             layers=[artifacts.described(kind, content)],
@@ -93,8 +85,8 @@ def get(registry: Registry, repository: str, tag: str, kind: str) -> bytes | Non
     if found is None:
         return None
     try:
-        manifest = typed.decode(found, _Manifest)
-    except (ValueError, RecursionError):
+        manifest = typed.decode(found, artifacts.Manifest)
+    except msgspec.MsgspecError:
         return None
     if manifest.artifact_type != kind or len(manifest.layers) != 1:
         return None

@@ -28,7 +28,6 @@ from ci_tools.images.transport import said
 __all__ = ["Attached", "attach", "attached", "fetch"]
 
 LARGEST_BLOB = 64 << 20  # bytes
-_LARGEST_MANIFEST = 4 << 20  # what the specification promises to take
 _LAYERS, _PAGES, _DELETED = 16, 100, 20  # more is a fault or an attack
 _ATTEMPTS = 6
 
@@ -152,7 +151,7 @@ def _verified(registry: Registry, repository: str, subject: str, one: Attached) 
     if not artifacts.is_digest(one.digest):
         return None
     path = f"/v2/{repository}/manifests/{one.digest}"
-    content = bounded.got(registry, path, artifacts.MANIFEST, _LARGEST_MANIFEST)
+    content = bounded.got(registry, path, artifacts.MANIFEST, manifests.LARGEST)
     if content is None or artifacts.digest_of(content) != one.digest:
         return None
     artifact = artifacts.read(content)
@@ -175,7 +174,7 @@ def _described(registry: Registry, repository: str, subject: str) -> Descriptor:
     name = f"{registry.host}/{repository}@{subject}"
     path = f"/v2/{repository}/manifests/{subject}"
     held = registry.http.ask(
-        "GET", path, headers={"Accept": manifests.ACCEPTED}, limit=_LARGEST_MANIFEST
+        "GET", path, headers={"Accept": manifests.ACCEPTED}, limit=manifests.LARGEST
     )
     if held.status_code == 404:
         raise RegistryError(f"there is no {name} to attach anything to", "Build it again")

@@ -131,7 +131,7 @@ class Registry:
         held = self._http.get(f"{path}/{digest}", headers={"Accept": manifests.ACCEPTED})
         if held is None:
             raise PushError(f"{self.host}/{repository} holds no {digest} to tag", "Build it again")
-        kind = held.headers.get("Content-Type", manifests.ACCEPTED.partition(",")[0])
+        kind = held.headers.get("Content-Type", manifests.MANIFEST)
         headers = {"Content-Type": kind}
         answer = self._http.ask("PUT", f"{path}/{tag}", headers=headers, data=held.content)
         if answer.status_code in (401, 403):

@@ -92,10 +92,10 @@ class Secrets:
                 path = _path(secret.file)
                 if not self._dry_run:
                     hidden |= _lines(_content(name, path), _HIDDEN_LINE)
-                options.append(_option("secret", id=name, src=str(path)))
+                options.append(_option(id=name, src=str(path)))
                 continue
             variable = secret.env or f"{_VARIABLE}{number}"
-            options.append(_option("secret", id=name, env=variable))
+            options.append(_option(id=name, env=variable))
             if self._dry_run:
                 continue
             value = self._value(name, secret)
@@ -220,9 +220,9 @@ def _path(text: str) -> Path:
         return Path(text)
 
 
-def _option(option: str, **fields: str) -> str:
+def _option(**fields: str) -> str:
     """buildx reads a line of CSV: a comma in a path is quoted."""
-    return f"--{option}={_csv(f'{name}={value}' for name, value in fields.items())}"
+    return f"--secret={_csv(f'{name}={value}' for name, value in fields.items())}"
 
 
 def _csv(fields: Iterable[str]) -> str:

@@ -75,10 +75,10 @@ class Transport:
         Raises RegistryError when it does not answer, CredentialsError when it
         wants credentials that we know no way to give.
         """
-        url = urljoin(f"{self._scheme}://{self.host}/", path)
-        if (urlsplit(url).scheme, urlsplit(url).netloc) != (self._scheme, self.host):
+        url, where = self._address(path)
+        if where != (self._scheme, self.host):
             raise RegistryError(
-                f"the registry {self.host} sends us elsewhere ({urlsplit(url).netloc})",
+                f"the registry {self.host} sends us elsewhere ({where[1]})",
                 "Mend the address that it, or the proxy before it, is told to have",
             )
         if self._direct is not None:
@@ -88,6 +88,15 @@ class Transport:
             if answer is not None:
                 return answer
         return self._asked(method, url, dict(headers or {}), data, limit)
+
+    def _address(self, path: str) -> tuple[str, tuple[str, str]]:
+        """Where a path leads, and the scheme and host of that."""
+        try:
+            url = urljoin(f"{self._scheme}://{self.host}/", path)
+            parts = urlsplit(url)
+        except ValueError:  # such as "http://["
+            return "", ("", "an address that is none")
+        return url, (parts.scheme, parts.netloc)
 
     def get(
         self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None

@@ -74,13 +74,26 @@ class Action(msgspec.Struct):
     causes: list[dict[str, Any]] = []
 
 
+class _Default(msgspec.Struct):
+    value: object = None
+
+
+class _Parameter(msgspec.Struct):
+    name: str | None = None
+    defaultParameterValue: _Default | None = None
+
+
+class _Property(msgspec.Struct):
+    parameterDefinitions: list[_Parameter] | None = None
+
+
 class _Job(msgspec.Struct):
     kind: str = msgspec.field(name="_class", default="")
     fullName: str = ""
     buildable: bool | None = None
     lastBuild: dict[str, Any] | None = None
     jobs: list[dict[str, Any]] = []
-    property: list[dict[str, Any] | None] = []
+    property: list[_Property | None] = []
 
 
 class Told(msgspec.Struct):
@@ -172,11 +185,12 @@ def _known(name: str, path: str, told: _Job) -> Job:
             f"Jenkins does not build '{name}': it is disabled, or its branch is gone",
             "Enable it in Jenkins, or name another branch",
         )
-    parameters: dict[str, object] = {}
-    for one in told.property:
-        for definition in (one or {}).get("parameterDefinitions") or []:
-            default = definition.get("defaultParameterValue") or {}
-            parameters[str(definition.get("name"))] = default.get("value")
+    parameters = {
+        one.name: one.defaultParameterValue.value if one.defaultParameterValue else None
+        for holder in told.property
+        for one in (holder.parameterDefinitions if holder else None) or []
+        if one.name
+    }
     return Job(name, path, parameters, told.lastBuild is not None)
 
 
@@ -186,12 +200,16 @@ def look(connection: Connection, job: Job, number: int | None) -> Build:
     try:
         told = connection.document(f"{job.path}/{what}/api/json", Told, tree=f"{_BUILD},{_ACTIONS}")
     except NotThere as error:
-        which = "no build yet" if number is None else f"no build {number}"
-        raise NotThere(
-            f"Jenkins' job '{job.name}' has {which}, or we may not see it",
-            "'ci jenkins status' shows the newest one; Jenkins deletes old ones",
-        ) from error
+        raise not_there(job, number) from error
     return shown(connection, job, told)
+
+
+def not_there(job: Job, number: int | None) -> NotThere:
+    which = "no build yet" if number is None else f"no build {number}"
+    return NotThere(
+        f"Jenkins' job '{job.name}' has {which}, or we may not see it",
+        "'ci jenkins status' shows the newest one; Jenkins deletes old ones",
+    )
 
 
 def shown(connection: Connection, job: Job, told: Told) -> Build:

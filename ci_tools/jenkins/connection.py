@@ -49,6 +49,15 @@ class _Nobody(requests.auth.AuthBase):
         return request
 
 
+class _Elsewhere(requests.Session):
+    """No credentials, not even netrc's for a host that a redirect leads to."""
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """None, where requests would look into netrc anew."""
+
+
 class Connection(jenkins.Jenkins):  # type: ignore[misc]
     """url: without a slash at its end. told: is given a line when the controller is
     away, and one when it is back. patience: seconds that it may be away.
@@ -115,7 +124,18 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         as `jenkins_request`.
         """
         answer = self.get(path, **query)
-        return self._decoded(answer, path, kind)
+        return self.decoded(answer, path, kind)
+
+    def decoded(self, answer: requests.Response, path: str, kind: type[T]) -> T:
+        """What an answer's JSON says, as `document`; path: for the message."""
+        try:
+            return typed.decode(answer.content, kind)
+        except msgspec.MsgspecError as error:
+            raise JenkinsError(
+                f"Jenkins at {self.url} answered {path} with what is not of its API's form "
+                f"({self.hidden(error)})",
+                "Check that the address is Jenkins' own",
+            ) from error
 
     def get(self, path: str, **query: str) -> requests.Response:
         """The answer to a GET, read whole."""
@@ -191,12 +211,14 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         """A file that the controller keeps elsewhere (S3, mostly): asked for without
         our credentials. Raises Away, JenkinsError.
         """
-        with requests.Session() as session:
+        with _Elsewhere() as session:
             session.auth = _Nobody()
             try:
                 answer = session.get(url, timeout=TIMEOUT, stream=True)
             except requests.RequestException as error:
                 raise refusals.unsent(self.url, error, type(error).__name__) from None
+            except ValueError as error:
+                raise refusals.sent_nowhere(self.url) from error
         if not answer.ok:
             raise JenkinsError(
                 f"where Jenkins keeps its artifacts answers {answer.status_code}",
@@ -213,6 +235,8 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
         except requests.RequestException as error:
             # `from None`: a text of requests' may quote headers and addresses.
             raise refusals.unsent(self.url, error, self.hidden(error), req.method) from None
+        except ValueError as error:  # requests looks where a redirect leads, followed or not
+            raise refusals.sent_nowhere(self.url) from error
 
     def _judge(self, req: requests.Request, answer: requests.Response) -> None:
         """Raises the error that an answer is, if it is one."""
@@ -250,19 +274,9 @@ class Connection(jenkins.Jenkins):  # type: ignore[misc]
             asked = requests.Request("GET", self.at("crumbIssuer/api/json"))
             answer = self._sent(asked, None)
             self._judge(asked, answer)
-            told = self._decoded(answer, "crumbIssuer/api/json", dict[str, Any])
+            told = self.decoded(answer, "crumbIssuer/api/json", dict[str, Any])
             if {"crumb", "crumbRequestField"} <= told.keys():
                 self.crumb = told
-
-    def _decoded(self, answer: requests.Response, path: str, kind: type[T]) -> T:
-        try:
-            return typed.decode(answer.content, kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise JenkinsError(
-                f"Jenkins at {self.url} answered {path} with what is not of its API's form "
-                f"({self.hidden(error)})",
-                "Check that the address is Jenkins' own",
-            ) from error
 
     def _is_locked(self) -> bool:
         try:

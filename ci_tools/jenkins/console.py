@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ci_tools.errors import JenkinsError
-from ci_tools.jenkins.refusals import Away
+from ci_tools.jenkins import builds
+from ci_tools.jenkins.refusals import Away, NotThere
 from ci_tools.printable import printable
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 POLL = (1.0, 5.0)  # seconds between two looks at a console that says nothing new
 LONGEST = 64 * 1024  # characters of a line; a longer one is broken
 _PIECE = 64 * 1024  # bytes
+_SIZE = re.compile(r"[0-9]{1,18}")
 # A note of Jenkins' own: what a page shows as a link. Whole pages of base64.
 _NOTE = re.compile(r"\x1b\[8mha:[^\x1b]*\x1b\[0m")
 _COLOUR = re.compile(r"\x1b\[([0-9;]{0,24})m")
@@ -43,6 +45,9 @@ def follow(
     says that all there was by now has been told.
     A controller that restarts meanwhile goes on where it was. Lines are text as it was
     written: see `harmless`.
+
+    Raises NotThere for a build that is not there, or no more; others as
+    `Connection.jenkins_request`.
     """
     first, longest = poll or POLL
     start, pause = 0, first
@@ -79,21 +84,23 @@ def _pieces(
     """Where the next bytes begin and whether there will be any; then those from `start` on.
 
     A connection that breaks in the middle is made anew, and what came already is left
-    out: a console only grows.
+    out: a console only grows. It may have grown meanwhile: the last one told is right.
     """
     done, path = 0, f"{job.path}/{number}/logText/progressiveText"
     for attempt in range(5):
-        answer = connection.stream(path, start=str(start))
-        if attempt == 0:
-            # Without notes there are fewer bytes than the size says: it counts, not they.
-            size = answer.headers.get("X-Text-Size", "")
-            if not size.isdecimal():
-                answer.close()
-                raise JenkinsError(
-                    f"Jenkins tells no size of the console of build {number}",
-                    "Check that the address is Jenkins' own",
-                )
-            yield int(size), answer.headers.get("X-More-Data", "").lower() == "true"
+        try:
+            answer = connection.stream(path, start=str(start))
+        except NotThere as error:
+            raise builds.not_there(job, number) from error
+        # Without notes there are fewer bytes than the size says: it counts, not they.
+        size = answer.headers.get("X-Text-Size", "")
+        if not _SIZE.fullmatch(size):
+            answer.close()
+            raise JenkinsError(
+                f"Jenkins tells no size of the console of build {number}",
+                "Check that the address is Jenkins' own",
+            )
+        yield int(size), answer.headers.get("X-More-Data", "").lower() == "true"
         try:
             skip = done
             for piece in _content(answer):

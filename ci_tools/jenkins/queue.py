@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 POLL = (0.5, 5.0)  # seconds between two looks, at first and at most
 _LOOKS = 4  # at the queue and the builds, before something is held to be in neither
+_ID = re.compile(r"[0-9]{1,18}")
 _NUMBER = re.compile(r"[0-9.]+")  # a reason may count seconds down
 _TREE = (
     "id,why,stuck,cancelled,executable[number],task[url],"
@@ -169,7 +170,7 @@ def cancel(connection: Connection, job: Job, item: int) -> int | None:
 def _number(location: str) -> int | None:
     """The item's number. Of the address nothing else is used: its host may be any."""
     parts = [part for part in location.split("?")[0].split("/") if part]
-    if len(parts) < 3 or parts[-3:-1] != ["queue", "item"] or not parts[-1].isdecimal():
+    if len(parts) < 3 or parts[-3:-1] != ["queue", "item"] or not _ID.fullmatch(parts[-1]):
         return None
     return int(parts[-1])
 

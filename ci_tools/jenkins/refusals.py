@@ -77,6 +77,14 @@ def unsent(url: str, error: Exception, words: str, method: str | None = "GET") -
     )
 
 
+def sent_nowhere(url: str) -> JenkinsError:
+    """A redirect to what is no address, such as `http://[`."""
+    return JenkinsError(
+        f"Jenkins at {url} sends us to an address that is none",
+        "Ask who runs it, or a proxy before it",
+    )
+
+
 def wants_crumb(answer: requests.Response) -> bool:
     """Its pages all have bread crumbs, and none but this sentence means it."""
     return answer.status_code == 403 and b"no valid crumb" in answer.content[:_MOST].lower()

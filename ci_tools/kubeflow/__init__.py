@@ -1,20 +1,25 @@
-"""Kubeflow Pipelines: compile, upload, run; a server or this machine's engine."""
+"""Kubeflow Pipelines: compile, upload, run; a server or this machine's engine.
+
+Imports little: the process that compiles is one of this package.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ci_tools.config import Environment
-from ci_tools.documents import Json, Run, Upload
-from ci_tools.kubeflow.known import Inventory
 from ci_tools.kubeflow.names import PIPELINE_NAME_LIMIT as PIPELINE_NAME_LIMIT
 from ci_tools.kubeflow.names import VERSION_NAME_LIMIT as VERSION_NAME_LIMIT
 from ci_tools.kubeflow.names import check_names as check_names
 from ci_tools.kubeflow.names import version_name as version_name
 from ci_tools.kubeflow.progress import Announce, Watch, nobody, unannounced
-from ci_tools.kubeflow.wanted import Wanted as Wanted
+
+if TYPE_CHECKING:
+    from ci_tools.config import Environment
+    from ci_tools.documents import Json, Run, Upload
+    from ci_tools.kubeflow.known import Inventory
+    from ci_tools.kubeflow.wanted import Wanted
 
 
 class Kubeflow(Protocol):

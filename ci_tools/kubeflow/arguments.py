@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import json
+import math
 from collections.abc import Mapping
+from typing import Any
 
+import yaml
+
+from ci_tools import yaml_safe
+from ci_tools.config_errors import did_you_mean
 from ci_tools.documents import Json, JsonValue
 from ci_tools.errors import ConfigError
 from ci_tools.kubeflow.ir import Parameter
 
 _TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
+_GIVE = "with -p NAME=VALUE, or under 'parameters' of ci.yaml or of the test's file"
 _WORDS = {
     "NUMBER_INTEGER": "an integer",
     "NUMBER_DOUBLE": "a number",
@@ -26,26 +32,25 @@ def checked(
 ) -> Json:
     """`given` with every value of its declared type; defaults are not filled in.
 
-    Text, as a command line gives it, is read as the declared type. The types
-    are those of the IR's ParameterType.
+    Text, as a command line gives it, is read as the declared type: a string as it is,
+    lists and mappings as YAML; no text is no value, but for a string. The types are
+    those of the IR's ParameterType.
 
     Raises ConfigError for an unknown name (naming the nearest valid one), a
     missing required one and a value of another type.
     """
     for name in given:
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
             raise ConfigError(
                 f"pipeline '{pipeline}' has no parameter '{name}'",
-                f"Did you mean '{near[0]}'"
-                if near
-                else f"It takes: {', '.join(declared) or 'no parameters'}",
+                did_you_mean(name, list(declared))
+                or f"It takes: {', '.join(declared) or 'no parameters'}",
             )
     missing = [name for name, it in declared.items() if it.required and name not in given]
     if missing:
         raise ConfigError(
             f"pipeline '{pipeline}' needs a value for {', '.join(map(repr, missing))}",
-            f"Give it under 'pipelines.named.{pipeline}.parameters' in ci.yaml",
+            f"Give it {_GIVE}",
         )
     return {name: _coerced(pipeline, name, declared[name], v) for name, v in given.items()}
 
@@ -56,7 +61,9 @@ def with_defaults(declared: Mapping[str, Parameter], given: Mapping[str, JsonVal
 
 
 def _coerced(pipeline: str, name: str, parameter: Parameter, value: JsonValue) -> JsonValue:
-    if value is None and not parameter.required:
+    if not parameter.required and (
+        value is None or (parameter.type != "STRING" and value in ("", "null", "~"))
+    ):
         return None
     try:
         return _as(parameter.type, value)
@@ -64,32 +71,53 @@ def _coerced(pipeline: str, name: str, parameter: Parameter, value: JsonValue) -
         raise ConfigError(
             f"parameter '{name}' of pipeline '{pipeline}' must be "
             f"{_WORDS.get(parameter.type, parameter.type)}, not {json.dumps(value)}",
-            f"Mend 'pipelines.named.{pipeline}.parameters.{name}' in ci.yaml",
+            f"Put it in quotes, or give another {_GIVE}"
+            if parameter.type == "STRING"
+            else f"Give another {_GIVE}",
         ) from error
 
 
 def _as(kind: str, value: JsonValue) -> JsonValue:
-    """`value` as the IR type `kind`. Raises ValueError (JSONDecodeError is one)."""
+    """`value` as the IR type `kind`. Raises ValueError."""
     if kind == "BOOLEAN":
         if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
             return value.lower() in _TRUE
         return _instance(value, bool)
-    if isinstance(value, bool) and kind.startswith("NUMBER_"):
-        raise ValueError(value)
-    if kind == "NUMBER_INTEGER":
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        return int(value) if isinstance(value, str) else _instance(value, int)
-    if kind == "NUMBER_DOUBLE":
-        if isinstance(value, (str, int, float)):
-            return float(value)
-        raise ValueError(value)
+    if kind.startswith("NUMBER_"):
+        return _number(kind, value)
     if kind == "STRING":
         return _instance(value, str)
     if kind in ("LIST", "STRUCT"):
-        parsed: JsonValue = json.loads(value) if isinstance(value, str) else value
+        parsed = _yaml(value) if isinstance(value, str) else value
         return _instance(parsed, list if kind == "LIST" else dict)
     return value  # TASK_FINAL_STATUS and what a later IR may bring: the server decides
+
+
+def _number(kind: str, value: JsonValue) -> JsonValue:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(value)
+    if kind == "NUMBER_INTEGER":
+        try:
+            return int(value) if isinstance(value, str) else _instance(value, int)
+        except ValueError:  # such as 3.0 and 1e3
+            number = float(value)
+            if not number.is_integer():
+                raise
+            return int(number)
+    number = float(value)
+    if not math.isfinite(number):  # which JSON has not
+        raise ValueError(value)
+    return number
+
+
+def _yaml(text: str) -> Any:
+    """The value of a text, if it is one that JSON has too. Raises ValueError."""
+    try:
+        value = yaml_safe.load(text)
+        json.dumps(value, allow_nan=False)
+    except (yaml.YAMLError, TypeError, RecursionError) as error:
+        raise ValueError(text) from error
+    return value
 
 
 def _instance(value: JsonValue, kind: type) -> JsonValue:

@@ -1,4 +1,5 @@
-"""Whose pipeline it is: main's, or a branch's or pull request's, which has a name of its own.
+"""Whose pipeline it is: main's, or a branch's, a pull request's or a person's, which has a
+name of its own.
 
 A mark in the pipeline's description tells; a name alone is never trusted. Pure.
 """
@@ -9,7 +10,6 @@ import hashlib
 import json
 import re
 from collections.abc import Set
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,6 +19,7 @@ from ci_tools.kubeflow.names import PIPELINE_NAME_LIMIT
 from ci_tools.printable import printable
 
 APART = "--"  # between a pipeline's name and its branch's
+_URL = re.compile(r"[^:/?#]+://(?:[^/?#]*@)?([^?#]*)")  # its host and path
 _BEGIN = "kfp-ci: "
 _READABLE = 40  # characters of a branch's name
 
@@ -31,6 +32,7 @@ class Mark(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     branch:   "" where nobody knew it; of a pull request, the one it comes from.
     change:   the pull request's id.
     fork:     the branch is another repository's.
+    by:       the person who launched it by hand, as lower-case letters, digits and `-`.
     """
 
     project: str
@@ -39,25 +41,32 @@ class Mark(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     branch: str | None = None
     change: str | None = None
     fork: bool = False
+    by: str | None = None
 
     @property
     def apart(self) -> bool:
         return self.branch is not None or self.change is not None
 
     @property
+    def aside(self) -> bool:
+        """Whether it is nobody's production: a branch's or a person's."""
+        return self.apart or self.by is not None
+
+    @property
     def shown(self) -> str:
         """How a person calls it."""
         if self.change is not None:
             return f"pull request {printable(self.change)}"
+        if self.by is not None:
+            return f"by hand, {printable(self.by)}"
         return "main" if self.branch is None else printable(self.branch) or "(unknown)"
 
 
 def place(origin: str | None) -> str:
     """`host/path` of a repository: the same through https and ssh, and for any user."""
     text = (origin or "").strip()
-    if "://" in text:
-        parts = urlsplit(text)
-        text = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if url := _URL.match(text):
+        text = url[1]
     elif re.match(r"[^/]+:(?!/)", text):  # user@host:path
         text = text.rpartition("@")[2].replace(":", "/", 1)
     return text.rstrip("/").removesuffix(".git")
@@ -66,11 +75,15 @@ def place(origin: str | None) -> str:
 def name_of(mark: Mark) -> str:
     """The pipeline's name in Kubeflow: main's own, or one that no other branch has.
 
+    A person's has a dot, which no compiled pipeline's name has.
+
     What is added are lower-case letters, digits and `-`, which every store of
     the API server takes; the whole has at most PIPELINE_NAME_LIMIT characters.
     A branch always has a hash behind its name and a pull request has none, so
     that a branch `pr-7` is not pull request 7.
     """
+    if mark.by is not None:
+        return f"{mark.pipeline[: PIPELINE_NAME_LIMIT - len(mark.by) - 1]}.{mark.by}"
     if not mark.apart:
         return mark.pipeline
     if mark.change is not None and re.fullmatch(r"[0-9]{1,18}", mark.change):

@@ -21,8 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ci_tools.kubeflow import archives
 from ci_tools.kubeflow.reads import Places, Watch
-from ci_tools.kubeflow.runlog import write_everything_to
+from ci_tools.output import write_everything_to
 
 # kfp turns these into parts of the IR or of its own behaviour; a build must not
 # depend on who runs it.
@@ -59,6 +60,7 @@ def compile_files(
     from kfp import compiler  # noqa: F401 - so that the forks have it
 
     redirect_templates(Path(templates), Path(specs))
+    archives.make_equal()
     os.chdir(repository)
     waiting = list(enumerate(files))
     running: dict[int, tuple[str, Path, float]] = {}
@@ -181,12 +183,13 @@ def _compiled(module: ModuleType, functions: dict[str, str]) -> list[dict[str, s
     from kfp import compiler
     from kfp.dsl import graph_component
 
-    own = {
-        value.pipeline_func.__name__: value
-        for value in vars(module).values()
+    found_as = {
+        variable: value
+        for variable, value in vars(module).items()
         if isinstance(value, graph_component.GraphComponent)
         and value.pipeline_func.__module__ == module.__name__
     }
+    own = _named(found_as)
     wanted: list[tuple[str, str | None]] = [(name, None) for name in own if name not in functions]
     for function, renamed in functions.items():
         if function == "" and len(own) == 1:
@@ -204,6 +207,21 @@ def _compiled(module: ModuleType, functions: dict[str, str]) -> list[dict[str, s
             compiler.Compiler().compile(own[function], str(target), pipeline_name=name)
             found.append({"function": function, "ir": target.read_text(encoding="utf-8")})
     return found
+
+
+def _named(found_as: dict[str, Any]) -> dict[str, Any]:
+    """Pipelines by their function's name; by their variable's where a function that makes
+    pipelines gave several the same. found_as: variable -> pipeline, in order.
+    """
+    variables = {id(value): variable for variable, value in reversed(found_as.items())}
+    rivals: dict[str, set[int]] = {}
+    for value in found_as.values():
+        rivals.setdefault(value.pipeline_func.__name__, set()).add(id(value))
+    return {
+        name if len(rivals[name]) == 1 else variables[id(value)]: value
+        for value in found_as.values()
+        for name in [value.pipeline_func.__name__]
+    }
 
 
 def _listed(own: dict[str, Any]) -> str:

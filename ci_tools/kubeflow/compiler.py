@@ -64,19 +64,23 @@ def compile_all(
     kept = kept or Kept(None, root, specs.resolve(), write=False)
     asked = pipeline_files.asked(repository, settings)
     outcomes: dict[str, list[Pipeline] | CIError] = {}
+    wanted: dict[str, Functions] = {}
     for file in sorted({*pipeline_files.discover(files, settings.directory), *asked}):
         if not (root / file).resolve().is_relative_to(root):
             outcomes[file] = CompileError(
                 f"{file} is a link out of the repository", "Replace it by the file"
             )
         elif (root / file).is_file():
-            outcomes[file] = kept.find(file, asked.get(file, {})) or []
-    wanted = {file: asked.get(file, {}) for file, it in outcomes.items() if it == []}
+            known = kept.find(file, asked.get(file, {}))
+            if known is None:
+                wanted[file] = asked.get(file, {})
+            else:  # of a module that only helps it is none
+                outcomes[file] = known
     outcomes |= _compile_files(root, settings, out, wanted, jobs, kept)
     failures = {file: it for file, it in outcomes.items() if isinstance(it, CIError)}
     found = [
         (file, pipeline)
-        for file, it in outcomes.items()
+        for file, it in sorted(outcomes.items())
         if not isinstance(it, CIError)
         for pipeline in it
     ]

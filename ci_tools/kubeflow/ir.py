@@ -173,8 +173,8 @@ def prove_images(
     )
     raise UnpinnedImageError(
         f"{file}: {sentences}",
-        "Load the component from a template that 'pin' knows, "
-        "or list the image by digest under 'pipelines.allow_images' in ci.yaml",
+        "Load the component from a template that 'pin' knows; or name the image by digest "
+        "where it is used, and list that under 'pipelines.allow_images' in ci.yaml",
     )
 
 

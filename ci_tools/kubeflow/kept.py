@@ -25,7 +25,7 @@ from ci_tools.kubeflow import reads
 from ci_tools.kubeflow.ir import TaskImage
 
 _LAST = 4
-_CODE = ("compile_child.py", "reads.py", "ir.py", "kept.py")
+_CODE = ("archives.py", "compile_child.py", "reads.py", "ir.py", "kept.py")
 
 
 class Pipeline(msgspec.Struct, frozen=True):
@@ -110,7 +110,7 @@ class Kept:
             return []
         try:
             return typed.decode(path.read_bytes(), list[_Entry])
-        except (OSError, msgspec.MsgspecError, RecursionError):
+        except (OSError, msgspec.MsgspecError):
             return []
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from ci_tools.documents import Source
 from ci_tools.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ci_tools.documents import Source
 
 # Source: kubeflow/pipelines, backend/src/apiserver/validation/length.go, in bytes.
 VERSION_NAME_LIMIT = 127

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ci_tools.documents import Run
+if TYPE_CHECKING:
+    from ci_tools.documents import Run
 
 
 class Task(NamedTuple):
@@ -30,7 +31,7 @@ def nobody(_: Sequence[Task]) -> None:
     """Watches nothing."""
 
 
-Announce = Callable[[Run], None]
+Announce = Callable[["Run"], None]
 """Is told of a run once it exists, before anybody waits for it: its id and its link.
 What it raises ends the waiting, and the run goes on."""
 

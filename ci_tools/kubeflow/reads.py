@@ -12,6 +12,7 @@ Source of the events: https://docs.python.org/3/library/audit_events.html
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -36,6 +37,7 @@ _BEYOND = {
     "os.spawn": "starts a process",
     "os.fork": "starts a process",
     "os.forkpty": "starts a process",
+    "sqlite3.connect": "reads a database",
     "socket.connect": "uses the network",
     "socket.sendto": "uses the network",
     "socket.getaddrinfo": "uses the network",
@@ -129,10 +131,15 @@ class Watch:
     def stop(self) -> list[Read]:
         """All that was read, with the values that it has now."""
         self._on = False
+        # No Path in this loop: kfp's modules are 1500, in few folders.
+        real = functools.cache(os.path.realpath)
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None)
-            if isinstance(file, str):  # its source may have been read as a .pyc
-                self._note_path("file", file)
+            if not isinstance(file, str):
+                continue
+            folder = f"{real(os.path.dirname(file))}/"  # noqa: PTH120
+            if not folder.startswith(self._ignored) or os.path.islink(file):  # noqa: PTH114
+                self._note_path("file", file)  # its source may have been read as a .pyc
         world = World(self._places)
         found = []
         for what, name in self._seen:
@@ -184,22 +191,35 @@ class Watch:
         elif real.startswith(_MACHINE):
             self.refuse(f"it reads {real}")
         else:
-            self._note_path("file", real)
+            self._note_path("file", path)
 
     def _note_path(self, what: str, path: Any) -> None:
+        """Both by the name that was asked for and by the one behind its links: either
+        may lead elsewhere the next time."""
         if isinstance(path, int):
             return
-        real = os.path.realpath(os.fsdecode(path))
-        if real in self._own or any(f"{real}/".startswith(it) for it in self._ignored):
-            return
+        asked = os.fsdecode(path)
+        whole = os.path.abspath(asked)  # noqa: PTH100 - resolve() follows links
+        for one in dict.fromkeys((os.path.realpath(asked), whole)):
+            self._note(what, one)
+
+    def _note(self, what: str, path: str) -> None:
         specs, repository = str(self._places.specs), str(self._places.repository)
-        if real.startswith(specs + os.sep):
+        if path in self._own:
+            return
+        if path.startswith(specs + os.sep):
             if what == "file":
-                self._seen["template", os.path.relpath(real, specs)] = None
-        elif real == repository or real.startswith(repository + os.sep):
-            self._seen[what, os.path.relpath(real, repository)] = None
-        elif what == "file" or not real.startswith((self._temporary, *_MACHINE)):
-            self._seen[what, real] = None
+                self._seen["template", os.path.relpath(path, specs)] = None
+            return
+        inside = path == repository or path.startswith(repository + os.sep)
+        # A repository may lie below the prefix of a Python, as /usr/src does.
+        libraries = [it for it in self._ignored if not (inside and repository.startswith(it))]
+        if any(f"{path}/".startswith(it) for it in libraries):
+            return
+        if inside:
+            self._seen[what, os.path.relpath(path, repository)] = None
+        elif what == "file" or not path.startswith((self._temporary, *_MACHINE)):
+            self._seen[what, path] = None
 
     def _noting_kind(self, original: Any) -> Any:
         def stat(path: Any, *given: Any, **keywords: Any) -> Any:

@@ -25,7 +25,7 @@ from ci_tools.kubeflow.local.resolve import FAILED, NOTHING, SUCCEEDED
 from ci_tools.kubeflow.local.step import WORKSPACE, Steps
 from ci_tools.kubeflow.progress import Task
 from ci_tools.kubeflow.recorder import Recorder
-from ci_tools.kubeflow.runlog import write_everything_to
+from ci_tools.output import write_everything_to
 
 _DOOR_SECONDS = 1.0  # of the grace period of a stopped process, 3 s
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from datetime import datetime, timezone
 from pathlib import Path
 
 from ci_tools import process, storage
+from ci_tools.documents import timestamp
 
 
 class RunLog:
@@ -20,13 +19,5 @@ class RunLog:
         storage.write_bytes(path, b"")
 
     def tell(self, line: str) -> None:
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        now = timestamp()
         process.append(self._path, f"{now} {line}")
-
-
-def write_everything_to(log: str) -> None:
-    """File descriptors 1 and 2 become the log, for this process and its libraries."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)

@@ -250,12 +250,14 @@ class _Following:
     def __init__(self, one: ir.Ir, watch: Watch) -> None:
         self.one, self._watch = one, watch
         self._details: Any = None
+        self._paused = False
         self._told: list[tuple[str, str]] = []
 
     def look(self, run: Any) -> None:
         self._details = run.run_details.task_details if run.run_details else None
         now = self.tasks(over=False)
-        if str(run.state) == "PAUSED":
+        self._paused = str(run.state) == "PAUSED"
+        if self._paused:
             now = [Task("", "PAUSED"), *now]
         states = [(task.name, task.state) for task in now]
         if states != self._told:
@@ -264,6 +266,8 @@ class _Following:
 
     def busy(self) -> str:
         """` while train was RUNNING`, or "" where nothing is known to run."""
+        if self._paused:
+            return " while it was PAUSED, until somebody resumes it"
         names = [task.name for task in self.tasks(over=False) if task.state == "RUNNING"]
         return f" while {', '.join(names)} was RUNNING" if names else ""
 

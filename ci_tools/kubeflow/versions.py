@@ -88,7 +88,7 @@ class Versions:
         wanted, pipeline_id = task.wanted, task.known.pipeline_id
         ending = names.ending(wanted.sha256)
         some = {"key": "name", "operation": "IS_SUBSTRING", "string_value": ending}
-        if self._settings.allow_floating_schedules and not _apart(wanted):
+        if self._settings.allow_floating_schedules and not _aside(wanted):
             versions = self._inventory.newest(pipeline_id)
         else:
             versions = self._inventory.newest(pipeline_id, _LOOKED_AT, filter=filtered(some))
@@ -104,13 +104,13 @@ class Versions:
     def _followed(self, tasks: Sequence[_Task]) -> dict[str, list[str]]:
         """Pipeline id -> the schedules that would run its new version from now on.
 
-        A branch's pipelines are nobody's production. Raises FloatingScheduleError
+        A branch's or a person's pipelines are nobody's production. Raises FloatingScheduleError
         unless the settings allow such schedules.
         """
         changing = {
             task.known.pipeline_id: task.known.name
             for task in tasks
-            if task.known and task.version is None and not _apart(task.wanted)
+            if task.known and task.version is None and not _aside(task.wanted)
         }
         followed: dict[str, list[str]] = {}
         for schedule in self._inventory.schedules() if changing else []:
@@ -212,8 +212,8 @@ def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
             raise
 
 
-def _apart(wanted: Wanted) -> bool:
-    return wanted.mark is not None and wanted.mark.apart
+def _aside(wanted: Wanted) -> bool:
+    return wanted.mark is not None and wanted.mark.aside
 
 
 def _name(version: Any) -> str:

@@ -10,47 +10,20 @@ never pretends to be another minor version of Python.
 
 from __future__ import annotations
 
-import hashlib
-import platform
-import re
-import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from ci_tools import process, storage
-from ci_tools.documents import Document
+from ci_tools import storage
+from ci_tools.documents import Document, timestamp
 from ci_tools.errors import EngineError, LocalEnvironmentError, MissingInputError
-from ci_tools.local import daemon, state
+from ci_tools.images import manifests
+from ci_tools.local import daemon, debian, state
 
 _PROBE_SECONDS = 3
 _PROBE_KEPT_SECONDS = 3600.0
-_BUILD_SECONDS = 1800.0
-_BUILDX = ("--push", "--provenance=false", "--progress=plain")
-_MADE_FROM = "Debian packages"
-# Nothing in the image is younger than this (Debian 12's release day), so that equal
-# packages make equal bytes, and equal bytes an equal digest, on any machine.
-_EPOCH = 1686355200
-_MANIFESTS = ", ".join(
-    f"application/vnd.{kind}+json"
-    for kind in (
-        "oci.image.manifest.v1",
-        "oci.image.index.v1",
-        "docker.distribution.manifest.v2",
-        "docker.distribution.manifest.list.v2",
-    )
-)
-
-
-class Recipe(NamedTuple):
-    """What is made. kind: `python` or `debian`. python: its minor version."""
-
-    kind: str
-    suite: str
-    python: str
 
 
 class Base(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -74,41 +47,6 @@ class Substitute(NamedTuple):
     note: str
 
 
-# Suite -> Debian's number, its Python. The first is the one for a bare `python:slim`.
-_SUITES = {"bookworm": ("12", "3.11"), "trixie": ("13", "3.13")}
-_REFERENCE = re.compile(r"(?:docker\.io/)?(?:library/)?(?P<kind>python|debian):(?P<tag>[\w.-]+)")
-_PYTHON_TAG = re.compile(r"(?:(?P<version>3(?:\.\d+){0,2})-)?slim(?:-(?P<suite>[a-z]+))?")
-_DEBIAN_TAG = re.compile(r"(?P<suite>[a-z]+|\d+)(?:\.\d+)?-slim")
-
-
-def recipe(reference: str) -> Recipe | None:
-    """How to make a stand-in for an image reference; None for what has none.
-
-    A reference by digest has none: it says which bytes it wants.
-    Raises LocalEnvironmentError for a Python or a Debian that Debian's packages
-    do not make.
-    """
-    named = _REFERENCE.fullmatch(reference)
-    if named is None:
-        return None
-    tag = (_PYTHON_TAG if named["kind"] == "python" else _DEBIAN_TAG).fullmatch(named["tag"])
-    if tag is None:
-        return None
-    suite = tag["suite"]
-    minor = None
-    if named["kind"] == "python":
-        parts = (tag["version"] or "3").split(".")
-        minor = ".".join(parts[:2]) if len(parts) > 1 else None
-    for codename, (number, python) in _SUITES.items():
-        if suite in (None, codename, number) and minor in (None, python):
-            return Recipe(named["kind"], codename, python)
-    made = ", ".join(f"Python {python} on {name}" for name, (_, python) in _SUITES.items())
-    raise LocalEnvironmentError(
-        f"no public registry answers for {reference}, and Debian's packages make only {made}",
-        "Write one of those in the FROM line, or give the engine a registry mirror that answers",
-    )
-
-
 def recorded(home: Path) -> dict[str, str]:
     """Reference -> stand-in by digest, as made so far. No network.
 
@@ -126,19 +64,19 @@ def substitute(reference: str, registry_host: str, home: Path) -> Substitute | N
     Raises LocalEnvironmentError when nothing answers for the reference and no
     stand-in of that version can be made, EngineError, WriteError.
     """
-    if _REFERENCE.fullmatch(reference) is None or _public_registry_answers(reference, home):
+    if not debian.is_public(reference) or _public_registry_answers(reference, home):
         return None
-    how = recipe(reference)
+    how = debian.recipe(reference)
     if how is None:
         return None
     with state.locked(home, "bases"):
         known = _load(home)
         base = known.bases.get(reference)
         repository = f"{registry_host}/bases/{how.kind}"
-        tag = f"{how.suite}-{_fingerprint(how)}"
+        tag = f"{how.suite}-{debian.fingerprint(how)}"
         digest = _digest(registry_host, how.kind, tag)
         if digest is None:
-            _make(how, f"{repository}:{tag}", home)
+            debian.make(how, f"{repository}:{tag}", home)
             digest = _digest(registry_host, how.kind, tag)
         if digest is None:
             raise LocalEnvironmentError(
@@ -149,14 +87,14 @@ def substitute(reference: str, registry_host: str, home: Path) -> Substitute | N
         if base is None or base.image != image:
             base = Base(
                 image=image,
-                made_from=_MADE_FROM,
-                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                made_from=debian.MADE_FROM,
+                created=timestamp(),
             )
             known.bases[reference] = base
             storage.write(home / "bases.json", known)
     return Substitute(
         image,
-        f"{reference} is a stand-in made from {_MADE_FROM} (Debian {how.suite}, "
+        f"{reference} is a stand-in made from {debian.MADE_FROM} (Debian {how.suite}, "
         f"Python {how.python}), because no public registry answers: {image}",
     )
 
@@ -212,92 +150,7 @@ def _ask_engine(reference: str) -> bool:
 
 def _digest(registry_host: str, kind: str, tag: str) -> str | None:
     port = int(registry_host.rpartition(":")[2])
-    answer = daemon.get(port, f"/v2/bases/{kind}/manifests/{tag}", {"Accept": _MANIFESTS})
+    answer = daemon.get(port, f"/v2/bases/{kind}/manifests/{tag}", {"Accept": manifests.ACCEPTED})
     if answer is None or answer.status != 200:
         return None
     return answer.headers.get("docker-content-digest")
-
-
-def bootstrap_command(how: Recipe, tar: Path) -> list[str]:
-    """mmdebstrap's arguments for the file system of one stand-in.
-
-    Documentation, manuals and translations are left out; copyright files stay.
-    """
-    python = how.kind == "python"
-    left_out = ("man", "doc", "info", "locale", "lintian", "bug")
-    include = ["ca-certificates", *(["python3", "python3-venv"] if python else [])]
-    return [
-        "mmdebstrap",
-        "--variant=minbase",
-        f"--include={','.join(include)}",
-        '--aptopt=Acquire::Languages "none"',
-        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in left_out),
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-        # A virtual environment in /usr/local is what the official image looks like:
-        # python and pip on PATH, packages of the system's pip left alone.
-        *(['--customize-hook=chroot "$1" python3 -m venv /usr/local'] if python else []),
-        '--customize-hook=find "$1/usr" -depth -name __pycache__ -exec rm -rf {} +',
-        "--skip=output/dev",  # the engine brings its own
-        how.suite,
-        str(tar),
-        *_sources(how.suite),
-    ]
-
-
-def dockerfile(how: Recipe) -> str:
-    """What turns the file system into an image."""
-    lines = ["FROM scratch", "ADD base.tar /", f'LABEL kfp-ci.made-from="{_MADE_FROM}"']
-    if how.kind == "python":
-        lines += [
-            "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8",
-            'CMD ["python3"]',
-        ]
-    else:
-        lines += ['CMD ["bash"]']
-    return "\n".join(lines) + "\n"
-
-
-def _fingerprint(how: Recipe) -> str:
-    """Names the recipe, so that another one makes another tag."""
-    made_by = [*bootstrap_command(how, Path("base.tar")), dockerfile(how), platform.machine()]
-    return hashlib.sha256("\0".join(made_by).encode()).hexdigest()[:12]
-
-
-def _sources(suite: str) -> list[str]:
-    """This machine's own package sources where they are of that suite (a company's
-    mirror, security updates); else mmdebstrap's default."""
-    try:
-        release = Path("/etc/os-release").read_text()
-    except OSError:
-        return []
-    if f"VERSION_CODENAME={suite}" not in release.splitlines():
-        return []
-    files = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
-    return [str(path) for path in files if path.is_file() and path.stat().st_size][:1]
-
-
-def _make(how: Recipe, tagged: str, home: Path) -> None:
-    log = home / "logs" / f"base-{how.kind}-{how.suite}.log"
-    process.which("mmdebstrap", todo="Install it: scripts/bootstrap.sh, as root on Debian")
-    with tempfile.TemporaryDirectory(prefix="base-", dir=home) as name:
-        context = Path(name)
-        context.chmod(0o755)  # mmdebstrap gives up root where it can
-        (context / "Dockerfile").write_text(dockerfile(how))
-        for what, command in (
-            ("mmdebstrap", bootstrap_command(how, context / "base.tar")),
-            ("docker buildx", ["docker", "buildx", "build", *_BUILDX, "--tag", tagged, name]),
-        ):
-            done = process.run(
-                command,
-                timeout=_BUILD_SECONDS,
-                env={"SOURCE_DATE_EPOCH": str(_EPOCH)},
-                log=log,
-            )
-            if not done.ok:
-                raise LocalEnvironmentError(
-                    f"no base image could be made from {_MADE_FROM} for {tagged}: "
-                    f"{what} said: {done.tail(1)[:300]}",
-                    "Read the log; Debian's packages must be reachable, and without root "
-                    "user namespaces must be allowed",
-                    log=log,
-                )

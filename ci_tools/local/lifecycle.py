@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ci_tools.config import Environment, PredictionService, Registry
-from ci_tools.errors import LocalEnvironmentError, WriteError
+from ci_tools.errors import EngineError, LocalEnvironmentError, WriteError
 from ci_tools.local import aws, daemon, registry, stand_in, state
 from ci_tools.local.state import Part, State
 
@@ -93,19 +93,30 @@ def status(home: Path) -> list[Status]:
     return [_status(part, server, home, known) for part, server in _SERVERS.items()]
 
 
-def down(home: Path, *, wipe: bool = False) -> list[str]:
+def down(
+    home: Path, *, wipe: bool = False, warn: Callable[[str], object] = lambda _: None
+) -> list[str]:
     """Stop what `up` started, and nothing else; the names of what was stopped.
 
     Containers that the stand-in started for ECS tasks are removed. Images and
     ports stay, unless `wipe`: then everything of ours below `home` goes.
+    warn: is told of containers that stay because no engine answers.
 
-    Raises LocalEnvironmentError, EngineError, WriteError.
+    Raises LocalEnvironmentError, WriteError.
     """
     if not home.exists():
         return []
     with state.locked(home):
         known = state.load(home)
-        stopped = [part for part in _SERVERS if _stop(part, home, known)]
+        stopped = []
+        for part in _SERVERS:
+            recorded = known.parts.get(part)
+            ran = recorded is not None and daemon.running(recorded.process)
+            try:
+                ran = _stop(part, home, known)
+            except EngineError as error:  # then its containers do not run either
+                warn(f"{error.what}. {_left(home, known.parts[part], wipe)}.")
+            stopped += [part] if ran else []
         for part, recorded in sorted(known.parts.items()):
             if _SERVERS[part].whose(recorded.port, state.name(home)) == "ours":
                 raise LocalEnvironmentError(
@@ -218,6 +229,14 @@ def _stop(part: str, home: Path, known: State) -> bool:
     known.parts[part] = Part(port=recorded.port)
     state.save(home, known)
     return stopped
+
+
+def _left(home: Path, part: Part, wipe: bool) -> str:
+    """What to do about the containers of a part that no engine was asked to remove."""
+    if not wipe:  # the part stays known, so that the next time finds them
+        return "Once it runs, 'python -m ci local down' removes them"
+    which = part.container or (f"$(docker ps -aq --filter label={stand_in.label(home, part.port)})")
+    return f"Once it runs, remove them: docker rm -fv {which}"
 
 
 def _status(part: str, server: _Server, home: Path, known: State) -> Status:

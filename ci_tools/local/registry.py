@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -90,20 +91,20 @@ def _start_container(home: Path, port: int) -> str:
         f"or name an image that can be pulled in {IMAGE_VARIABLE}"
     )
     try:
-        client = docker.from_env(timeout=120)
-        remove_container(container_name(home))
-        container = client.containers.run(
-            image,
-            ["serve", _IN_CONTAINER["config"]],
-            name=container_name(home),
-            detach=True,
-            ports={"5000/tcp": (daemon.LOOPBACK, port)},
-            volumes={
-                str(home / "registry"): {"bind": _IN_CONTAINER["data"], "mode": "rw"},
-                str(home / "registry.yml"): {"bind": _IN_CONTAINER["config"], "mode": "ro"},
-            },
-        )
-    except DockerException as error:
+        with contextlib.closing(docker.from_env(timeout=120)) as client:
+            remove_container(container_name(home))
+            container = client.containers.run(
+                image,
+                ["serve", _IN_CONTAINER["config"]],
+                name=container_name(home),
+                detach=True,
+                ports={"5000/tcp": (daemon.LOOPBACK, port)},
+                volumes={
+                    str(home / "registry"): {"bind": _IN_CONTAINER["data"], "mode": "rw"},
+                    str(home / "registry.yml"): {"bind": _IN_CONTAINER["config"], "mode": "ro"},
+                },
+            )
+    except (DockerException, OSError) as error:  # requests' own are the latter
         raise LocalEnvironmentError(
             f"the registry could not be started from image {image} ({error})", todo
         ) from error
@@ -121,10 +122,11 @@ def container_running(container: str) -> bool:
     from docker.errors import DockerException, NotFound
 
     try:
-        return bool(docker.from_env(timeout=30).containers.get(container).status == "running")
+        with contextlib.closing(docker.from_env(timeout=30)) as client:
+            return bool(client.containers.get(container).status == "running")
     except NotFound:
         return False
-    except DockerException as error:
+    except (DockerException, OSError) as error:
         raise _no_engine(error) from error
 
 
@@ -137,10 +139,11 @@ def remove_container(container: str) -> bool:
     from docker.errors import DockerException, NotFound
 
     try:
-        docker.from_env(timeout=60).containers.get(container).remove(force=True, v=True)
+        with contextlib.closing(docker.from_env(timeout=60)) as client:
+            client.containers.get(container).remove(force=True, v=True)
     except NotFound:
         return False
-    except DockerException as error:
+    except (DockerException, OSError) as error:
         raise _no_engine(error) from error
     return True
 

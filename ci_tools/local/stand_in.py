@@ -158,17 +158,18 @@ def remove_containers(home: Path, port: int) -> int:
 
     removed = 0
     try:
-        client = docker.from_env(timeout=60)
-        for container in client.containers.list(
-            all=True, filters={"label": label(home, port)}, ignore_removed=True
-        ):
-            with contextlib.suppress(NotFound):  # it went by itself meanwhile
-                container.remove(force=True, v=True)
-                removed += 1
-    except DockerException as error:
+        with contextlib.closing(docker.from_env(timeout=60)) as client:
+            for container in client.containers.list(
+                all=True, filters={"label": label(home, port)}, ignore_removed=True
+            ):
+                with contextlib.suppress(NotFound):  # it went by itself meanwhile
+                    container.remove(force=True, v=True)
+                    removed += 1
+    except (DockerException, OSError) as error:  # requests' own are the latter
         raise EngineError(
-            f"the stand-in's containers could not be removed ({error})",
-            "Start the engine and run 'python -m ci local down' again",
+            "the Docker engine does not answer, so that containers of the stand-in, if there "
+            f"are any, were not removed ({error})",
+            "Start it and run 'python -m ci local down' again",
         ) from error
     return removed
 

@@ -152,5 +152,5 @@ def _encoded(claim: Claim, *, beats: int, over: bool = False) -> bytes:
 def _decoded(content: bytes) -> Held | None:
     try:
         return typed.decode(content, Held)
-    except (msgspec.MsgspecError, RecursionError):
+    except msgspec.MsgspecError:
         return None

@@ -3,7 +3,8 @@
 A process may be killed anywhere. Therefore a step is written down as begun, together
 with what was there before it, before it changes anything; doing it twice is the same as
 once; and undoing it needs nothing but what was written down. That a step is done is
-written down with the beginning of the next one.
+written down with the beginning of the next one, for people: whoever goes on does it again,
+since others may have been there meanwhile, or have written what is not so.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ci_tools.documents import Journal, JournalStep, Json
-from ci_tools.errors import CIError
+from ci_tools.errors import CIError, MissingInputError
 
 Keep = Callable[[Journal], None]
 Told = Callable[[str], None]
@@ -45,21 +46,21 @@ class Back(Protocol):
 
 
 def forward(
-    journal: Journal, steps: Sequence[Step], keep: Keep, *, alive: Callable[[], None], told: Told
+    journal: Journal, steps: Sequence[Step], keep: Keep, *, alive: Callable[[], None]
 ) -> None:
-    """Do every step that is not done. The end of the last one is for the caller to keep.
+    """Do every step, also one that was done before. The end of the last one is for the
+    caller to keep.
 
     keep: writes the journal; a step goes on only when it returned.
     alive: raises where we may not go on, as who lost the lock.
     Raises what a step, `keep` or `alive` raises; the journal says how far it is.
+    MissingInputError where that is a journal of something else.
     """
-    for number, step in enumerate(steps):
-        entry = journal.steps[number]
-        if (entry.kind, entry.name) != (step.kind, step.name):
-            raise AssertionError(f"step {number} is {step.kind}, the journal's is {entry.kind}")
-        if entry.state == "done":
-            told(f"{step.name}: done before")
-            continue
+    if [(one.kind, one.name) for one in journal.steps] != [(one.kind, one.name) for one in steps]:
+        raise MissingInputError(
+            "the journal tells of other steps than these", "See who may push there, and try again"
+        )
+    for entry, step in zip(journal.steps, steps, strict=True):
         alive()
         if entry.state == "pending":
             entry.before = step.look()
@@ -70,14 +71,22 @@ def forward(
 
 
 def backward(
-    journal: Journal, ways: Mapping[str, Back], keep: Keep, *, reason: str, told: Told
+    journal: Journal,
+    ways: Mapping[str, Back],
+    keep: Keep,
+    *,
+    reason: str,
+    alive: Callable[[], None],
+    told: Told,
 ) -> list[str]:
     """Undo every step that was begun, the last first; what could not be undone, a
     sentence each.
 
     One that cannot be undone stops no other. keep: as far as it may fail here, it must
-    not raise. ways: kind of a step -> how it is undone.
+    not raise. ways: kind of a step -> how it is undone. alive: as in `forward`; what it
+    raises is raised.
     """
+    alive()
     journal.undoing = True
     journal.reason = journal.reason or reason
     keep(journal)
@@ -85,6 +94,7 @@ def backward(
     for entry in reversed(journal.steps):
         if entry.state not in ("begun", "done", "stuck"):
             continue
+        alive()
         try:
             entry.note = ways[entry.kind].undo(entry)
             entry.state = "undone"

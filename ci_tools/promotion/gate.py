@@ -29,14 +29,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     signature:  "" where an allowed key signed the whole of it, else why not.
     project:    that the environment is of; "" where ci.yaml names none.
     on_branch:  the allowed branch that its commit is on; "" for none.
-    branch_problem: why nobody can tell that, "" where one can.
+    branch_problem: why nobody can tell that now, "" where one can. on_branch is then the one
+                that it was on when somebody could.
     verified:   how it was verified in `after`; "" for not at all.
     scans:      of every image. unscanned: image -> why it has no verdict.
-    database:   of the vulnerability database; None where there is none.
     allow_incomplete: of the environment.
     by, approvals: who promotes, and who approved.
     promoted_before: whether the environment ran it once (a roll-back).
     unproven: why a record that says so of either environment is not believed, a clause.
+    signs: whether records of the environment are signed, so that one that is believed is
+                proof of what passed this gate before.
     """
 
     release: Release
@@ -52,6 +54,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     approvals: Sequence[str] = ()
     promoted_before: bool = False
     unproven: str = ""
+    signs: bool = False
+
+    @property
+    def believed(self) -> bool:
+        """Whether to look at what the release names: nobody signs one with problems."""
+        return not self.signature and not self.release.problems
 
 
 class Judged(msgspec.Struct, kw_only=True):
@@ -66,8 +74,10 @@ def judge(facts: Facts, settings: Promotion, action: Action) -> Judged:
 
     A roll-back goes to what the environment ran before: it need not be verified
     elsewhere again, and what its scan says today is a warning, since what is left
-    behind is known to be worse.
+    behind is known to be worse. So is that nobody can tell its branch, where it was on one
+    before, or a signed record says that it ran: then it was on one when it came.
     """
+    warnings: list[str] = []
     release = facts.release
     refusals = [facts.signature] if facts.signature else []
     refusals += [f"the release says of itself: {problem}" for problem in release.problems]
@@ -78,7 +88,8 @@ def judge(facts: Facts, settings: Promotion, action: Action) -> Judged:
     elif release.source.dirty:
         refusals.append("it was made of a work tree with changes that are in no commit")
     elif facts.branch_problem:
-        refusals.append(
+        before = facts.on_branch or (facts.promoted_before and facts.signs)
+        (warnings if action == "rollback" and before else refusals).append(
             f"nobody can tell which branch commit {release.source.commit[:12]} is on "
             f"({facts.branch_problem})"
         )
@@ -98,7 +109,7 @@ def judge(facts: Facts, settings: Promotion, action: Action) -> Judged:
     refusals += _approvals(facts, settings)
     scans = _scans(facts)
     if action == "rollback":
-        return Judged(refusals=refusals, warnings=scans)
+        return Judged(refusals=refusals, warnings=warnings + scans)
     return Judged(refusals=refusals + scans, warnings=[])
 
 
@@ -123,7 +134,7 @@ def _approvals(facts: Facts, settings: Promotion) -> list[str]:
 
 def _scans(facts: Facts) -> list[str]:
     """What today's scans say, a sentence for each image that does not pass."""
-    if facts.signature:
+    if not facts.believed:
         return []  # nobody looked at what an unsigned release names
     told: dict[str, str] = {}
     for one in facts.scans:

@@ -160,7 +160,9 @@ class Lease:
         """The error for what another one holds."""
         return PromotionUnderWayError(
             f"{who} is promoting to '{self.environment}'",
-            "Wait for it (--wait SECONDS), or, where you know that it is dead, --break-lock",
+            "Wait for it (--wait SECONDS), or "
+            # The kernel frees what the dead held: whoever has it here lives.
+            + ("end it" if who == _NEIGHBOUR else "where you know that it is dead, --break-lock"),
         )
 
     def _wait_for(

@@ -11,7 +11,7 @@ names that (`standing`). Moving the tag is what makes a promotion happened.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -75,16 +75,28 @@ class Records:
             raise self._damaged(digest, "it is of another environment or schema version")
         return Kept(digest, found, content or b"")
 
-    def history(self, most: int = _MOST) -> list[Kept]:
-        """The records, newest first."""
-        found: list[Kept] = []
+    def walked(self) -> Iterator[Kept]:
+        """The records, newest first, each read when it is asked for."""
+        seen: set[str] = set()
         kept = self.head()
-        while kept is not None and len(found) < most:
-            found.append(kept)
-            if any(kept.record.previous == one.digest for one in found):
+        while kept is not None and len(seen) < _MOST:
+            seen.add(kept.digest)
+            yield kept
+            if kept.record.previous in seen:
                 raise self._damaged(kept.digest, "it comes after itself")
             kept = self.at(kept.record.previous) if kept.record.previous else None
-        return found
+
+    def known(self) -> tuple[list[Kept], str]:
+        """The records that can be read, newest first, and why there are no older ones, ""
+        where these are all."""
+        found: list[Kept] = []
+        try:
+            found.extend(self.walked())
+        except RegistryError as error:
+            if not found:
+                raise
+            return found, error.what
+        return found, ""
 
     def put(self, record: Promotion, sign: Callable[[bytes], bytes] | None = None) -> Kept:
         """Make it the last one. It is there under a name of its own before the tag moves,
@@ -119,8 +131,8 @@ def before(history: Sequence[Promotion]) -> Promotion | None:
     """The record of what a roll-back without a name goes to: what the environment ran before
     it was given what it runs. Pure.
 
-    history: newest first. What was rolled back from does not count, so that two
-    roll-backs go back two releases.
+    history: newest first, the oldest may be missing: then it is the same one, or None. What
+    was rolled back from does not count, so that two roll-backs go back two releases.
     """
     stack: list[Promotion] = []
     for record in reversed(history):

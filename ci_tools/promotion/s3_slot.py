@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ci_tools import aws
+from ci_tools.aws_codes import code_of
 from ci_tools.promotion.bucket_claims import Seen
 
 _LARGEST = 1 << 16  # bytes of a claim that are read
@@ -39,7 +40,7 @@ class S3Slot:
                 answer = self._client.get_object(**self._where)
                 content = bytes(answer["Body"].read(_LARGEST))
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code", "") in _MISSING:
+                if code_of(error) in _MISSING:
                     return None
                 raise
         return Seen(content, answer["ETag"], _age(answer))
@@ -54,7 +55,7 @@ class S3Slot:
                     **self._where, Body=content, ContentType="application/json", **condition
                 )
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code", "") in _REFUSED:
+                if code_of(error) in _REFUSED:
                     return ""
                 raise
         return str(answer["ETag"])

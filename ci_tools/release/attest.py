@@ -132,6 +132,7 @@ def differences(payload: bytes, bundle: Bundle) -> list[str]:
         kinds = (made["_type"], made["predicateType"])
         stated = made["predicate"]["buildDefinition"]["externalParameters"]
         told = {name: stated[name] for name in ("repository", "commit")}
+        builder = made["predicate"]["runDetails"]["builder"]["id"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return ["it is no statement about a build"]
     release, expected = bundle.release, subjects_of(bundle)
@@ -148,4 +149,6 @@ def differences(payload: bytes, bundle: Bundle) -> list[str]:
         found.append("it names a subject twice")
     if told != {"repository": release.repository, "commit": release.source.commit or ""}:
         found.append("it is of another repository or commit")
+    if builder != (release.builder or _NOWHERE):
+        found.append("it is of another builder")
     return found

@@ -15,6 +15,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from ci_tools import aws
+from ci_tools.aws_codes import code_of
 from ci_tools.errors import ReleaseError, ReleaseNotFoundError
 from ci_tools.release import bundle
 from ci_tools.release.bundle import Bundle
@@ -86,7 +87,7 @@ class Bucket:
             try:
                 self._client.put_object(Bucket=self._bucket, Key=key, Body=content, **condition)
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code", "") in _TAKEN:
+                if code_of(error) in _TAKEN:
                     return False
                 raise
         return True
@@ -99,7 +100,7 @@ class Bucket:
                 answer = self._client.get_object(Bucket=self._bucket, Key=key)
                 return bytes(answer["Body"].read())
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code", "") in _MISSING:
+                if code_of(error) in _MISSING:
                     return None
                 raise
 
@@ -112,6 +113,6 @@ class Bucket:
                 answer = self._client.head_object(Bucket=self._bucket, Key=key)
                 return cast("datetime", answer["LastModified"])
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code", "") in _MISSING:
+                if code_of(error) in _MISSING:
                     return None
                 raise

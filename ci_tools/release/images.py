@@ -15,12 +15,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from ci_tools.documents import Release, ReleasedImage
+from ci_tools.documents import Release, ReleasedImage, timestamp
 from ci_tools.images import artifacts, referrers
 from ci_tools.images.registry import Registry
 from ci_tools.release import attest, signing
@@ -82,7 +82,7 @@ def attach(
         "verificationMaterial": {"publicKey": {"hint": hint}},
         "dsseEnvelope": made,
     }
-    created = (now or datetime.now(timezone.utc)).isoformat(timespec="seconds")
+    created = timestamp(now)
     referrers.attach(
         registry,
         repository,

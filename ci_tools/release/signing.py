@@ -113,8 +113,8 @@ def _unsigned(
     if not bundle.envelopes:
         return ReleaseSignatureError(
             f"{name} is not signed",
-            "See with 'python -m ci releases show' whether it tells why it must not be promoted; "
-            "else release it where ci.yaml has 'signing' for the environment",
+            "See with 'python -m ci releases show --env ENV' whether it tells why it must not be "
+            "promoted; else release it where ci.yaml has 'signing' for the environment",
         )
     by = ", ".join(sorted(one[:12] for one in strangers if one)) or "an unknown key"
     return ReleaseSignatureError(

@@ -20,7 +20,7 @@ import msgspec
 from ci_tools import typed
 from ci_tools.documents import Release
 from ci_tools.errors import RegistryError, ReleaseNotFoundError, ReleaseSignatureError
-from ci_tools.images import artifacts, bounded, referrers, tags, upload
+from ci_tools.images import artifacts, bounded, manifests, referrers, tags, upload
 from ci_tools.images.registry import Registry
 from ci_tools.release import bundle as bundles
 from ci_tools.release.bundle import Bundle
@@ -29,7 +29,6 @@ TYPE = "application/vnd.kfp-ci.release.v1+json"  # of the artifact, and of relea
 FILE = "application/vnd.kfp-ci.release.file.v1"
 ENVELOPE = "application/vnd.dsse.envelope.v1+json"
 TITLE = "org.opencontainers.image.title"  # so that any tool gives the files their names
-_LARGEST_MANIFEST = 4 << 20  # bytes: what the specification promises to take
 _LAYERS, _SIGNATURES = 1000, 32  # more is a fault or an attack
 _AT_ONCE = 8
 _NO_TIME = "1970-01-01T00:00:00+00:00"
@@ -37,20 +36,12 @@ _SHOWN = 12  # of a signature's digest, in its tag
 _SHORTEST = 7  # characters that a name or a commit is abbreviated to
 
 
-class _Manifest(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=False):
-    schema_version: int = 2
-    media_type: str = artifacts.MANIFEST
-    artifact_type: str = ""
-    config: artifacts.Descriptor | None = None
-    layers: list[artifacts.Descriptor] = []
-
-
 def manifest(bundle: Bundle) -> bytes:
     """The manifest of a release: the same for the same one, whoever signed it."""
     layers = [_layer(TYPE, bundles.CONTENT, bundle.content)]
     layers += [_layer(FILE, name, data) for name, data in sorted(bundle.files.items())]
     return msgspec.json.encode(
-        _Manifest(
+        artifacts.Manifest(
             artifact_type=TYPE,
             config=artifacts.described(artifacts.EMPTY, artifacts.NOTHING),
             layers=layers,
@@ -102,7 +93,7 @@ def find(registry: Registry, repository: str, what: str) -> Bundle:
     """
     wanted = what if artifacts.is_digest(what) else _tag(registry, repository, what)
     path = f"/v2/{repository}/manifests/{wanted}"
-    content = bounded.got(registry, path, artifacts.MANIFEST, _LARGEST_MANIFEST)
+    content = bounded.got(registry, path, artifacts.MANIFEST, manifests.LARGEST)
     if content is None:
         raise _unknown(registry, repository, what)
     digest = artifacts.digest_of(content)
@@ -170,8 +161,8 @@ def _tag(registry: Registry, repository: str, what: str) -> str:
 def _layers(name: str, content: bytes) -> dict[str, artifacts.Descriptor]:
     """File name -> where its bytes are. Raises ReleaseSignatureError."""
     try:
-        read = typed.decode(content, _Manifest)
-    except (ValueError, RecursionError) as error:
+        read = typed.decode(content, artifacts.Manifest)
+    except msgspec.MsgspecError as error:
         raise _damaged(f"{name} is no manifest of a release ({error})") from error
     found = {one.annotations.get(TITLE, ""): one for one in read.layers}
     if (
@@ -220,7 +211,7 @@ def _put(registry: Registry, repository: str, reference: str, content: bytes) ->
 def _unknown(registry: Registry, repository: str, what: str) -> ReleaseNotFoundError:
     return ReleaseNotFoundError(
         f"there is no release '{what[:80]}' in {registry.host}/{repository}",
-        "Name one of 'python -m ci releases list', or the commit that it was made of",
+        "Name one of 'python -m ci releases list --env ENV', or the commit that it was made of",
     )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from ci_tools.errors import MissingInputError
 from ci_tools.storage import write_bytes
 
-_FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What is forbidden, not what is allowed: Python takes ten times as long to compile that.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass

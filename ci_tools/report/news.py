@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ci_tools.documents import ScanReport
@@ -38,13 +38,13 @@ class News:
     policy: bool = False
 
 
-def news(report: ScanReport, before: ScanReport) -> News:
-    """What counts since `before`, and what does not any more.
+def news(report: ScanReport, every: Sequence[Found], before: ScanReport) -> News:
+    """What counts since `before`, and what does not any more. every: `found` of the report.
 
     Of a component that either report did not look into for vulnerabilities none is
     called new or gone; nor is anything of a component that the report does not have.
     """
-    now, earlier = ({one.key: one for one in found(it)} for it in (report, before))
+    now, earlier = ({one.key: one for one in ones} for ones in (every, found(before)))
     here = {image.component for image in report.images}
     unsure = _incomplete(report) | _incomplete(before)
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ci_tools.documents import Finding, ScannedImage, ScanReport
 from ci_tools.report.links import web
 from ci_tools.report.news import Change, News, news
-from ci_tools.report.places import Found, found
-from ci_tools.report.upgrades import bases, updates
+from ci_tools.report.places import Found
+from ci_tools.report.upgrades import bases, upgrades
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -53,9 +53,10 @@ class Row(NamedTuple):
     more: int
 
 
-def render(report: ScanReport, before: ScanReport | None) -> str:
-    """The page. before: the report of the branch's last build, None where there is none."""
-    return _template().render(view(report, before))
+def render(report: ScanReport, every: Sequence[Found], before: ScanReport | None) -> str:
+    """The page. every: `places.found` of the report. before: the report of the branch's
+    last build, None where there is none."""
+    return _template().render(view(report, every, before))
 
 
 def prepare() -> None:
@@ -79,12 +80,11 @@ def _template() -> Template:
     return environment.get_template(_TEMPLATE)
 
 
-def view(report: ScanReport, before: ScanReport | None) -> dict[str, Any]:
+def view(report: ScanReport, every: Sequence[Found], before: ScanReport | None) -> dict[str, Any]:
     """What the template shows."""
-    every = found(report)
-    changes = news(report, before) if before is not None else None
+    changes = news(report, every, before) if before is not None else None
     counted = [one for one in every if one.judged.standing == "counts"]
-    todo, others = updates(counted), [one for one in counted if not one.finding.fixed]
+    todo, others = upgrades(counted), [one for one in counted if not one.finding.fixed]
     own: dict[int, list[Found]] = {number: [] for number in range(len(report.images))}
     for one in every:
         for number in one.images:
@@ -184,8 +184,6 @@ def _day(time: str | None) -> str:
 def _visible(value: object) -> object:
     """Without what changes the order or look of the text around it."""
     if type(value) is not str or value.isprintable():  # what is escaped already is a subclass
-        return value
-    if value.isprintable():
         return value
     return "".join(
         character

@@ -26,12 +26,14 @@ class Place(NamedTuple):
 class Found(NamedTuple):
     """One finding of a component, once for all its images.
 
+    key: what makes it the same in another build.
     place: below the siblings that brought it. own: in the component's own Dockerfile.
     platforms: of the images that have it, where the component has several; else none.
     images: numbers, in the report, of the images that have it.
     """
 
     component: str
+    key: tuple[str, ...]
     judged: Judged
     place: Place
     own: Place
@@ -41,11 +43,6 @@ class Found(NamedTuple):
     @property
     def finding(self) -> Finding:
         return self.judged.finding
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What makes it the same in another build."""
-        return (self.component, *self.finding.identity)
 
 
 _ORDER = {"counts": 0, "unfixed": 1, "below": 2, "waived": 3, "not affected": 4}
@@ -71,17 +68,16 @@ def found(report: ScanReport) -> list[Found]:
     groups: dict[tuple[str, ...], list[tuple[int, ScannedImage, Judged]]] = {}
     for number, image in enumerate(report.images):
         for judged in image.findings:
-            key = (image.component, *judged.finding.identity)
-            groups.setdefault(key, []).append((number, image, judged))
+            same = (image.component, *judged.finding.identity)
+            groups.setdefault(same, []).append((number, image, judged))
     made = []
-    for members in groups.values():
-        _, image, judged = min(members, key=_first) if len(members) > 1 else members[0]
+    for key, members in groups.items():
+        number, image, judged = min(members, key=_first) if len(members) > 1 else members[0]
         several = len(images.platforms[image.component]) > 1
         platforms = sorted({one.platform for _, one, _ in members}) if several else []
-        own = _own(image, judged.finding)
-        place = images.place(image, judged.finding)
-        numbers = tuple(sorted({number for number, _, _ in members}))
-        made.append(Found(image.component, judged, place, own, tuple(platforms), numbers))
+        place, own = images.places(number, judged.finding.layer)
+        numbers = tuple(sorted({one for one, _, _ in members})) if len(members) > 1 else (number,)
+        made.append(Found(image.component, key, judged, place, own, tuple(platforms), numbers))
     return sorted(made, key=_weight)
 
 
@@ -105,34 +101,41 @@ def _first(member: tuple[int, ScannedImage, Judged]) -> tuple[object, ...]:
     )
 
 
-def _own(image: ScannedImage, finding: Finding) -> Place:
-    base = image.bases.get(finding.layer, "")
-    return Place(base, image.component, image.dockerfile, image.lines.get(finding.layer, 0))
+def _own(image: ScannedImage, layer: str) -> Place:
+    base = image.bases.get(layer, "")
+    return Place(base, image.component, image.dockerfile, image.lines.get(layer, 0))
 
 
 class _Images:
-    """The images of a report by name."""
+    """The images of a report by name, and where their layers come from."""
 
     def __init__(self, report: ScanReport) -> None:
+        self._report = report
         self._project = report.project
+        self._places: dict[tuple[int, str], tuple[Place, Place]] = {}
         self._images: dict[tuple[str, str], list[ScannedImage]] = {}
         self.platforms: dict[str, set[str]] = {}
         for image in report.images:
             self._images.setdefault((image.component, image.platform), []).append(image)
             self.platforms.setdefault(image.component, set()).add(image.platform)
 
-    def place(self, image: ScannedImage, finding: Finding) -> Place:
+    def places(self, number: int, layer: str) -> tuple[Place, Place]:
+        """`Found.place` and `Found.own` of what a layer of the report's image of that
+        number brought: worked out once a layer, for one may bring a thousand findings."""
+        if (number, layer) not in self._places:
+            image = self._report.images[number]
+            self._places[number, layer] = self._below(image, layer), _own(image, layer)
+        return self._places[number, layer]
+
+    def _below(self, image: ScannedImage, layer: str) -> Place:
         """Down through the siblings that an image is built on, as far as they are here."""
-        place, seen = _own(image, finding), {image.component}
+        place, seen = _own(image, layer), {image.component}
         while place.base in image.parents:
             name = component_named(place.base, self.platforms, self._project)
             those = self._images.get((name or "", image.platform), [])
-            below = next(
-                (one for one in those if finding.layer in one.lines or finding.layer in one.bases),
-                None,
-            )
+            below = next((one for one in those if layer in one.lines or layer in one.bases), None)
             if below is None or below.component in seen:
                 break
             seen.add(below.component)
-            image, place = below, _own(below, finding)
+            image, place = below, _own(below, layer)
         return place

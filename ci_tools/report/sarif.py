@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ci_tools.documents import Finding, Json, Judged, Remark, ScanReport
 from ci_tools.report.links import web
-from ci_tools.report.places import Found, found, severity_rank
+from ci_tools.report.places import Found, severity_rank
 
 T = TypeVar("T")
 
@@ -36,8 +36,8 @@ _NAMES = {
 _REMARKS = {"error": "error", "warning": "warning", "info": "note", "style": "note"}
 
 
-def render(report: ScanReport) -> Json:
-    """The report as a SARIF log; equal reports give equal logs.
+def render(report: ScanReport, every: Sequence[Found]) -> Json:
+    """The report as a SARIF log; equal reports give equal logs. every: `places.found` of it.
 
     A result is one finding of one component, whatever the number of its platforms,
     at the line of the component's Dockerfile that brought it; its fingerprint does
@@ -45,14 +45,14 @@ def render(report: ScanReport) -> Json:
     with a suppression. Beyond RESULTS the least important are left out, and that
     is told in a notification.
     """
-    runs = [_trivy(report)]
+    runs = [_trivy(report, every)]
     if report.dockerfiles:
         runs.append(_hadolint(report))
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": runs}
 
 
-def _trivy(report: ScanReport) -> Json:
-    kept, left = _cut(found(report))
+def _trivy(report: ScanReport, every: Sequence[Found]) -> Json:
+    kept, left = _cut(every)
     groups: dict[str, list[Found]] = {}
     for one in kept:
         groups.setdefault(_rule_id(one.finding), []).append(one)

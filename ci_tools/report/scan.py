@@ -8,7 +8,7 @@ from pathlib import Path
 from ci_tools import storage
 from ci_tools.documents import ScannedImage, ScanReport, WaiverNote
 from ci_tools.errors import MissingInputError
-from ci_tools.report import junit, page, sarif, scan_junit
+from ci_tools.report import junit, page, places, sarif, scan_junit
 
 JSON, SARIF, JUNIT, PAGE = "scan.json", "scan.sarif", "scan.xml", "scan.html"
 
@@ -24,10 +24,12 @@ def write(
     Raises WriteError.
     """
     storage.write(folder / JSON, report)
-    storage.write_bytes(folder / SARIF, storage.encode(sarif.render(report)))
+    every = places.found(report)
+    storage.write_bytes(folder / SARIF, storage.encode(sarif.render(report, every)))
     junit.write(folder / JUNIT, scan_junit.suites(report))
     if with_page:
-        storage.write_bytes(folder / PAGE, page.render(report, before).encode(errors="replace"))
+        html = page.render(report, every, before)
+        storage.write_bytes(folder / PAGE, html.encode(errors="replace"))
     else:
         (folder / PAGE).unlink(missing_ok=True)
 

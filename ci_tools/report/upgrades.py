@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ci_tools.documents import ScanReport
 from ci_tools.report import versions
-from ci_tools.report.places import Found, Place, found, severity_rank
+from ci_tools.report.places import Found, Place, severity_rank
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,9 @@ class BaseShare(Group):
         return sum(1 for one in self.distinct if one.finding.fixed)
 
 
-def counting(report: ScanReport) -> list[Found]:
-    """What counts, the most important first."""
-    return [one for one in found(report) if one.judged.standing == "counts"]
-
-
-def upgrades(report: ScanReport) -> list[Upgrade]:
-    """What to update, the most urgent first. Every finding that counts and that a
-    version mends is in exactly one."""
-    return updates(counting(report))
-
-
-def updates(counted: Iterable[Found]) -> list[Upgrade]:
-    """As `upgrades`, of what counts."""
+def upgrades(counted: Iterable[Found]) -> list[Upgrade]:
+    """What to update, the most urgent first. Every finding that a version mends is in
+    exactly one. counted: what counts."""
     groups: dict[tuple[str, str, str], list[Found]] = {}
     for one in counted:
         if one.finding.fixed:

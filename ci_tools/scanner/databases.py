@@ -27,11 +27,11 @@ import msgspec
 
 from ci_tools import locks, process, typed
 from ci_tools.errors import WriteError
+from ci_tools.scanner import alone
 
 _FETCH_SECONDS = 900.0  # Java's is a gigabyte
-_AGAIN = timedelta(
-    hours=1
-)  # as Trivy: a database that was fetched within the hour is not asked for
+# As Trivy: a database that was fetched within the hour is not asked for.
+_AGAIN = timedelta(hours=1)
 _DAY = timedelta(days=1)  # as Trivy, for its checks
 _KEPT = 2  # a scan may still be opening the one before
 
@@ -242,7 +242,8 @@ class Databases:
     def _fetched(self, kind: _Kind, folder: Path) -> str:
         incoming = Path(tempfile.mkdtemp(prefix="incoming-", dir=folder))
         try:
-            command = [self._program, *kind.command, f"--cache-dir={incoming}"]
+            place = f"--cache-dir={incoming}"
+            command = [self._program, *kind.command, alone.NO_CONFIG, place]
             source = getattr(self._sources, kind.name)
             if source:
                 command.append(f"{kind.option}={source}")
@@ -251,13 +252,13 @@ class Databases:
                 empty.mkdir()
                 command.append(str(empty))
             log = self._home / f"{kind.name}.log"
-            done = process.run(command, timeout=_FETCH_SECONDS, log=log)
+            done = process.run(command, timeout=_FETCH_SECONDS, log=log, env=alone.variables())
             if not done.ok or not (incoming / kind.folder).is_dir():
                 return f"{kind.words} cannot be had ({_reason(done)})"
-            place = folder / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-            incoming.rename(place)
-            link = folder / f".current-{place.name}"
-            link.symlink_to(place.name)
+            complete = folder / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+            incoming.rename(complete)
+            link = folder / f".current-{complete.name}"
+            link.symlink_to(complete.name)
             link.replace(folder / "current")
             for old in sorted(folder.glob("20*"))[:-_KEPT]:
                 shutil.rmtree(old, ignore_errors=True)

@@ -76,6 +76,9 @@ def lacking(record: ScanRecord, policy: Active, day: date, problem: str = "") ->
         return f"the vulnerability database is {age}, more than {policy.database_days} days old" + (
             f"; {problem}" if problem else ""
         )
+    if record.vex != policy.vex_hash and any(one.vex for one in record.findings):
+        why = problem or "there is no vulnerability database"
+        return f"what VEX documents said of it may be withdrawn, for they were changed, and {why}"
     missing = [
         kind for kind, counts in policy.counts.items() if counts and kind not in record.kinds
     ]

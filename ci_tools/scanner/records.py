@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 import msgspec
 
 from ci_tools import typed
-from ci_tools.documents.base import SCHEMA
+from ci_tools.documents.base import SCHEMA, timestamp
 from ci_tools.documents.scan import ScanRecord
 from ci_tools.images import artifacts, referrers
 from ci_tools.images.artifacts import Attached
@@ -72,7 +72,7 @@ def publish(
     held = newest(registry, repository, subject)
     if held is not None and held.record == record and held.sbom() is not None:
         return held.digest
-    created = (now or datetime.now(timezone.utc)).isoformat(timespec="seconds")
+    created = timestamp(now)
     annotations = {
         artifacts.CREATED: created,
         TRIVY: record.trivy,
@@ -124,7 +124,7 @@ def newest(registry: Registry, repository: str, subject: str) -> Kept | None:
 def _read(content: bytes) -> ScanRecord | None:
     try:
         record = typed.decode(content, ScanRecord)
-    except (ValueError, RecursionError):
+    except msgspec.MsgspecError:
         return None
     return record if record.schema == SCHEMA else None
 

@@ -112,7 +112,7 @@ def read(raw: bytes) -> Report:
     """Trivy's JSON as a report. Raises ToolError for anything else."""
     try:
         return typed.decode(raw, Report)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except msgspec.MsgspecError as error:
         raise ToolError(
             f"trivy's report cannot be read ({error})", "Scan again: run the stage again"
         ) from error

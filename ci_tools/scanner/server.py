@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ci_tools import process
 from ci_tools.errors import CIError
+from ci_tools.scanner import alone
 
 _START_SECONDS = 60.0  # of a busy machine; one that died is not waited for
 _LOOK_SECONDS = 0.02
@@ -82,13 +83,14 @@ class Server:
                 [
                     self._program,
                     "server",
+                    alone.NO_CONFIG,
                     "--quiet",
                     "--skip-db-update",
                     f"--listen=127.0.0.1:{port}",
                     f"--cache-dir={directory}",
                 ],
                 log=self._log,
-                env=self.environment,
+                env=alone.variables(self.environment),
                 keep=(lock,),
             )
         )

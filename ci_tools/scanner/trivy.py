@@ -23,6 +23,7 @@ import msgspec
 from ci_tools import locks, process, storage, typed
 from ci_tools.documents.scan import Kind
 from ci_tools.errors import CIError, ToolError, WriteError
+from ci_tools.scanner import alone
 from ci_tools.scanner.databases import Databases, Sources
 from ci_tools.scanner.server import Cache, Layers, Server
 
@@ -36,6 +37,10 @@ _SCANNERS: Mapping[Kind, str] = {
 _NO_JAVA = "Unable to initialize the Java DB"
 _NO_VEX = "unable to load VEX"
 _FULL = "no space left on device"
+# A program that lives for a moment in little memory was collecting garbage for a fifth of
+# it. By how many percent its memory may grow before it does: of an SBOM or a report, and
+# where several images are looked into at once, of which one may be large. Go's is 100.
+_SHORT, _SEVERAL = 400, 200
 _DAMAGED = "DB error: "  # it is there and cannot be opened; pkg/commands/artifact/run.go of Trivy
 
 
@@ -87,7 +92,8 @@ class Trivy:
         return known.version if known.identity == self._identity() else None
 
     def _asked_version(self) -> str:
-        done = process.run([self._program, "--version", "--format", "json"], timeout=60)
+        command = [self._program, "--version", alone.NO_CONFIG, "--format", "json"]
+        done = process.run(command, timeout=60, env=alone.variables())
         try:
             version = typed.decode(done.output, _Version).version
         except msgspec.MsgspecError:
@@ -145,7 +151,7 @@ class Trivy:
             documents = _vex(vex) if "vulnerability" in kinds else []
             # Its variables and history too: a secret may well be in an ENV.
             config = ",".join(one for one in ("misconfig", "secret") if one in scanners.split(","))
-            own = ["image", *options, f"--scanners={scanners}", *documents]
+            own = ["image", *options, f"--scanners={scanners}", alone.NO_RULES, *documents]
             if config:
                 own.append(f"--image-config-scanners={config}")
             with self._layers.claimed(layers):
@@ -180,25 +186,38 @@ class Trivy:
         The image itself is not looked at. False where the database proves to be damaged."""
         own = ["sbom", "--scanners=vuln", *_vex(vex)]
         place = _Place([f"--cache-dir={self._shared()}"])
-        done = self._run(own, place, str(sbom), report, timeout=timeout, log=log, env={})
+        env = _collecting(_SHORT)
+        done = self._run(own, place, str(sbom), report, timeout=timeout, log=log, env=env)
         if self._is_damaged(done):
             return False
         self._check(done, report, log)
         return True
 
     def sbom(self, report: Path, sbom: Path, *, log: Path) -> None:
-        """Write the CycloneDX SBOM of a report's image. No second scan is made."""
+        """Write the CycloneDX SBOM of a report's image. No second scan is made.
+
+        A Trivy that is killed leaves none, rather than a part that would be taken for one.
+        """
+        part = sbom.with_name(f".{sbom.name}.part")
         done = process.run(
-            [self._program, "convert", "--quiet", "--format=cyclonedx", f"--output={sbom}", report],
+            [
+                self._program,
+                "convert",
+                *alone.NO_FILES,
+                "--quiet",
+                "--format=cyclonedx",
+                f"--output={part}",
+                report,
+            ],
             timeout=300,
             log=log,
-            # It lives for a moment in little memory, of which a third was collecting garbage.
-            env={"GOGC": os.environ.get("GOGC", "400")},
+            env=alone.variables(_collecting(_SHORT)),
         )
         if not done.ok:
             raise ToolError(
                 f"trivy makes no SBOM of its report ({done.tail(1)})", "Read the log", log=log
             )
+        part.replace(sbom)
 
     @property
     def _has_database(self) -> bool:
@@ -222,6 +241,7 @@ class Trivy:
                 self._program,
                 *command,
                 *place.options,
+                *alone.NO_FILES,
                 "--quiet",
                 "--skip-db-update",
                 "--skip-java-db-update",
@@ -235,7 +255,7 @@ class Trivy:
             ],
             timeout=timeout + 30,
             log=log,
-            env=env,
+            env=alone.variables(env),
             keep=place.locks,
         )
 
@@ -243,7 +263,7 @@ class Trivy:
         """Whether Trivy failed because of the vulnerability database, which then is none."""
         if done.ok or _DAMAGED not in done.output or _FULL in done.output:
             return False
-        self.databases.discard(done.output.rpartition(_DAMAGED)[2].splitlines()[0].strip())
+        self.databases.discard(done.output.rpartition(_DAMAGED)[2].partition("\n")[0].strip())
         return True
 
     def _check(self, done: process.Finished, report: Path, log: Path) -> None:
@@ -269,7 +289,7 @@ class Trivy:
             if address is not None:
                 # Java's index and the checks are looked up by the client.
                 options = [f"--server={address}", f"--cache-dir={self._shared()}"]
-                yield _Place(options, self._server.environment)
+                yield _Place(options, {**self._server.environment, **_collecting(_SEVERAL)})
                 return
         with ExitStack() as stack:
             own = self._free(stack)
@@ -321,6 +341,11 @@ def _why(done: process.Finished) -> str:
 
 def _without_vulnerabilities(kinds: Collection[Kind]) -> list[Kind]:
     return [kind for kind in kinds if kind != "vulnerability"]
+
+
+def _collecting(percent: int) -> dict[str, str]:
+    """Variables for a Go program, unless whoever runs us has chosen himself."""
+    return {"GOGC": os.environ.get("GOGC", str(percent))}
 
 
 def _vex(documents: Sequence[Path]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ci_tools.aws_codes import REFUSED
+from ci_tools.aws_codes import REFUSED, code_of
 from ci_tools.config import PredictionService
 from ci_tools.serving.declaration import Servable
 from ci_tools.serving.task_definition import Definition
@@ -43,12 +43,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def stand_in(self) -> bool:
         return self.settings.endpoint_url is not None
-
-
-def code_of(error: Exception) -> str:
-    """AWS' code of a refusal, "" for any other error."""
-    response = getattr(error, "response", None)
-    return str((response or {}).get("Error", {}).get("Code", ""))
 
 
 def refused(error: Exception) -> bool:

@@ -6,15 +6,13 @@ import ipaddress
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from ci_tools.aws_codes import REFUSED
+from ci_tools.aws import no_credentials
+from ci_tools.aws_codes import REFUSED, code_of
 from ci_tools.config import PredictionService
 from ci_tools.errors import CredentialsError, ServiceError
-
-if TYPE_CHECKING:
-    from mypy_boto3_ecs import ECSClient
 
 
 class Clients:
@@ -66,12 +64,6 @@ class Clients:
         )
 
 
-def ecs(settings: PredictionService) -> ECSClient:
-    """An ECS client for an environment."""
-    made: ECSClient = Clients(settings)("ecs")
-    return made
-
-
 @contextmanager
 def translated(settings: PredictionService, service: str = "ECS") -> Iterator[None]:
     """Turn botocore's exceptions into CredentialsError or ServiceError.
@@ -83,7 +75,7 @@ def translated(settings: PredictionService, service: str = "ECS") -> Iterator[No
     try:
         yield
     except exceptions.ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
+        code = code_of(error)
         said = error.response.get("Error", {}).get("Message", "")[:500]
         if code in REFUSED:
             raise CredentialsError(
@@ -95,13 +87,7 @@ def translated(settings: PredictionService, service: str = "ECS") -> Iterator[No
             f"({code}: {said})",
             "Mend servable.yaml or the environment's service in ci.yaml",
         ) from error
-    except (
-        exceptions.NoCredentialsError,
-        exceptions.PartialCredentialsError,
-        exceptions.CredentialRetrievalError,
-        exceptions.TokenRetrievalError,
-        exceptions.ProfileNotFound,
-    ) as error:
+    except no_credentials() as error:
         raise CredentialsError(
             f"no AWS credentials for region {settings.region} ({error})",
             "Give the agent a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID",

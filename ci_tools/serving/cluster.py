@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from ci_tools.aws_codes import code_of
 from ci_tools.config import PredictionService
 from ci_tools.errors import CIError
 from ci_tools.serving import aws, revisions, rollout
@@ -76,7 +77,7 @@ class Cluster:
                     cluster=self.name, services=[service], include=["TAGS"]
                 )
             except ClientError as error:
-                code = error.response.get("Error", {}).get("Code")
+                code = code_of(error)
                 if code == "ClusterNotFoundException" and self._settings.endpoint_url is not None:
                     return None  # a stand-in's cluster is made with the first service
                 raise
@@ -185,7 +186,7 @@ class Cluster:
                     ):
                         return {**brief, **self._details(brief.get("serviceDeploymentArn"))}
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code") not in _NO_API:
+                if code_of(error) not in _NO_API:
                     raise
         return None
 
@@ -200,7 +201,7 @@ class Cluster:
                 serviceDeploymentArns=[service_deployment]
             )["serviceDeployments"]
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") not in _NO_API:
+            if code_of(error) not in _NO_API:
                 raise
             return {}
         return cast("Described", found[0]) if found else {}

@@ -195,7 +195,7 @@ def load(directory: Path, environment: str = "local") -> Servable:
 def of(content: bytes, environment: str, *, name: str = FILE) -> Servable:
     """A declaration from its bytes, as a release carries them; as `load` otherwise."""
     data = config.data(content, name)
-    whole = config.convert(data, Servable, name=name)
+    whole = config.convert(data, Servable, name=name, content=content)
     if not isinstance(data, dict):
         raise AssertionError("msgspec makes a Servable of a mapping only")
     merged = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ci_tools.config import PredictionService
-from ci_tools.documents import Model, Revision
+from ci_tools.documents import Model, Revision, timestamp
 from ci_tools.errors import ServiceError
 from ci_tools.serving import autoscaling, aws, comparison, live, preflight, revisions, smoke, status
 from ci_tools.serving.afterwards import Afterwards
@@ -22,7 +22,7 @@ from ci_tools.serving.live import Live
 from ci_tools.serving.revisions import Known
 from ci_tools.serving.rollout import Rollout, short
 from ci_tools.serving.service_settings import service_arguments
-from ci_tools.serving.settling import Settling, timestamp
+from ci_tools.serving.settling import Settling
 from ci_tools.serving.status import Status
 from ci_tools.serving.task_definition import Definition, render
 from ci_tools.serving.watch import Event, rollout_of
@@ -215,7 +215,7 @@ class PredictionServices:
             raise ServiceError(
                 f"service '{name}' has no revision "
                 + (f"'{to[:200]}'" if to else f"that was verified before {was.short}"),
-                f"'python -m ci service history {name}' lists them",
+                f"'python -m ci service history {name} --env ENV' lists them",
             )
         arn = target.task_definition
         if not target.verified:

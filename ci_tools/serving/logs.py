@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -117,22 +118,20 @@ def engine(label: str, service: str, *, pattern: str | None, container: str | No
         family = f"com.amazonaws.ecs.task-definition-family={service}"
         found: list[Line] = []
         try:
-            client = docker.from_env(timeout=60)
-            # What ends while the list is read is no failure.
-            those = client.containers.list(
-                all=True, filters={"label": [label, family]}, ignore_removed=True
-            )
-            for one in those:
-                name = one.labels.get("com.amazonaws.ecs.container-name", "")
-                if container and name != container:
-                    continue
-                task = one.labels.get("com.amazonaws.ecs.task-arn", "").rpartition("/")[2]
-                try:
-                    said = one.logs(timestamps=True, since=since.timestamp())
-                except NotFound:  # it went meanwhile
-                    continue
-                found += _engine_lines(said, name, task)
-        except DockerException as error:
+            with contextlib.closing(docker.from_env(timeout=60)) as client:
+                # What ends while the list is read is no failure.
+                those = client.containers.list(
+                    all=True, filters={"label": [label, family]}, ignore_removed=True
+                )
+                for one in those:
+                    name = one.labels.get("com.amazonaws.ecs.container-name", "")
+                    if container and name != container:
+                        continue
+                    task = one.labels.get("com.amazonaws.ecs.task-arn", "").rpartition("/")[2]
+                    with contextlib.suppress(NotFound):  # it went meanwhile
+                        said = one.logs(timestamps=True, since=since.timestamp())
+                        found += _engine_lines(said, name, task)
+        except (DockerException, OSError) as error:  # requests' own are the latter
             raise EngineError(
                 f"the containers' logs could not be read ({text(error)})", "Start the engine"
             ) from error
@@ -146,7 +145,10 @@ def engine(label: str, service: str, *, pattern: str | None, container: str | No
 
 def _engine_lines(said: bytes, container: str, task: str) -> list[Line]:
     made = []
-    for raw in said.decode(errors="replace").splitlines():
+    # Only what ends a line to the engine: a progress bar's \r does not.
+    for raw in said.decode(errors="replace").split("\n"):
+        if not raw:
+            continue
         stamp, _, message = raw.partition(" ")
         made.append(
             Line(

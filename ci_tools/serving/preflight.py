@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from ci_tools.aws_codes import code_of
 from ci_tools.errors import CIError, ServicePreflightError
 from ci_tools.serving import aws, preflight_network, preflight_roles, preflight_secrets
-from ci_tools.serving.asked import Asked, Findings, code_of, refused
+from ci_tools.serving.asked import Asked, Findings, refused
 from ci_tools.serving.rollout import text
 from ci_tools.serving.task_definition import Definition
 

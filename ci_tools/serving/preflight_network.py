@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ci_tools.serving.asked import Asked, Findings, code_of
+from ci_tools.aws_codes import code_of
+from ci_tools.serving.asked import Asked, Findings
 
 _GONE = (
     "InvalidSubnetID.NotFound",

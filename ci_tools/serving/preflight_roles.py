@@ -7,7 +7,8 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from ci_tools.serving.asked import Asked, Findings, code_of
+from ci_tools.aws_codes import code_of
+from ci_tools.serving.asked import Asked, Findings
 
 _TASKS = "ecs-tasks.amazonaws.com"
 _ASSUMED = re.compile(r"arn:(aws[a-z-]*):sts::([0-9]{12}):assumed-role/([^/]+)/")

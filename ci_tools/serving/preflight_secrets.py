@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from ci_tools.serving.asked import Asked, Findings, code_of, refused
+from ci_tools.aws_codes import code_of
+from ci_tools.serving.asked import Asked, Findings, refused
 
 _GONE = ("ResourceNotFoundException", "InvalidRequestException")  # the latter: being deleted
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
 
 from ci_tools.config import PredictionService
-from ci_tools.documents import Json, Revision
+from ci_tools.documents import Json, Revision, timestamp
 from ci_tools.errors import (
     CIError,
     DeploymentFailedError,
@@ -127,8 +126,3 @@ class Settling:
         if not self._cluster.known(ours.task_definition).verified:
             self._cluster.tag(ours.task_definition, {revisions.VERIFIED: timestamp()})
         self._cluster.tag(now.arn, {revisions.VERIFIED: ours.task_definition})
-
-
-def timestamp() -> str:
-    """This moment, in UTC, as tags have it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

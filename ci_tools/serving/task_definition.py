@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from ci_tools.config import PredictionService
 from ci_tools.documents import Model
 from ci_tools.errors import ServiceError
+from ci_tools.file_uri import path_of
 from ci_tools.serving.declaration import HealthCheck, Servable
 from ci_tools.serving.parts import Sidecar
 
@@ -79,7 +80,7 @@ def render(
         }
     if model is not None:
         uri = model.uri
-        if urlsplit(uri).scheme == "file":
+        if path_of(uri) is not None:
             directory, uri = _mounted(uri, stand_in)
             definition["volumes"] = [{"name": _VOLUME, "host": {"sourcePath": directory}}]
             container["mountPoints"] = [

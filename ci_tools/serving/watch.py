@@ -77,8 +77,8 @@ def rollout_of(name: str, service: Mapping[str, Any], arn: str, before: str | No
 
 def _mend(ours: Rollout) -> str:
     return (
-        f"See 'python -m ci service logs {ours.service} --since 1h', mend the image or "
-        "servable.yaml, and deploy again"
+        f"See 'python -m ci service logs {ours.service} --env ENV --since 1h', mend the "
+        "image or servable.yaml, and deploy again"
     )
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from ci_tools import config
 from ci_tools.errors import CredentialsError
-from ci_tools.kubeflow import Wanted, api, auth, ir
+from ci_tools.kubeflow import api, auth, ir
 from ci_tools.kubeflow.server import KubeflowServer
+from ci_tools.kubeflow.wanted import Wanted
 from tests.fakes.kubeflow import FakeKubeflow
 
 HEALTH = "/apis/v2beta1/healthz"

@@ -14,9 +14,10 @@ from ci import train
 from ci.workspace import Workspace
 from ci_tools import process, storage
 from ci_tools.documents import Artifact, Training, Uploads
-from ci_tools.kubeflow import Wanted, evidence, ir, server
+from ci_tools.kubeflow import evidence, ir, server
 from ci_tools.kubeflow.aftermath import FailedTask, Outcome
 from ci_tools.kubeflow.names import ending
+from ci_tools.kubeflow.wanted import Wanted
 from tests.fakes import kubeflow as fake_kubeflow
 from tests.fakes import registry as fake_registry
 from tests.unit.test_kubeflow_server import spec

@@ -8,7 +8,7 @@ import java.nio.file.Paths
 // one JSON answer. A scenario runs in a directory of its own below DIRECTORY.
 def request = new JsonSlurper().parse(new File(args[0]), 'UTF-8')
 def sources = [:]
-def stashes = [:]
+def left = [:]
 def answers = []
 System.setOut(System.err)
 
@@ -20,8 +20,13 @@ request.scenarios.eachWithIndex { scenario, index ->
         if (!sources.containsKey(text)) { sources[text] = new Source(text) }
         def source = sources[text]
         def directory = Paths.get(args[2], "scenario-${index}")
-        def world = new World(scenario, directory)
-        if (scenario.restart) { world.stashes = new HashMap(stashes[scenario.restart.of] ?: [:]) }
+        // A restart has the parameters, stashes and set variables of the build that it is of, as Jenkins copies them.
+        def before = scenario.restart ? left[scenario.restart.of] : null
+        def world = new World(before ? scenario + [parameters: before.scenario.parameters] : scenario, directory)
+        if (before) {
+            world.stashes = new HashMap(before.stashes)
+            world.globalEnvironment.putAll(before.globalEnvironment)
+        }
         answer.errors = source.errors(world.plugins)
         answer.shells = source.shells
         answer.forbidden = source.forbidden
@@ -29,7 +34,7 @@ request.scenarios.eachWithIndex { scenario, index ->
             def script = source.type.newInstance()
             script.attach(world)
             script.run()
-            stashes[scenario.name] = world.stashes
+            left[scenario.name] = world
         }
         answer.events = world.events
         answer.problems = world.problems

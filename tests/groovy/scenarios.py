@@ -66,7 +66,6 @@ def commands(shards: str = SHARDS) -> list[dict[str, Any]]:
             "reads": ["Jenkinsfile"],
             "writes": {".venv/.bootstrap": "", "$KFP_CI_HOME/logs/apt.log": ""},
         },
-        {"match": "^true$"},
         ci("run --train --deploy --dry-run"),
         ci(
             PLAN,

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from ci_tools.documents import Run
-from ci_tools.kubeflow import Wanted, containers, ir
+from ci_tools.kubeflow import containers, ir
 from ci_tools.kubeflow.embedded import EmbeddedKubeflow
 from ci_tools.kubeflow.progress import Watch, nobody
+from ci_tools.kubeflow.wanted import Wanted
 from tests.integration.repositories import image_names
 
 _APPLETS = "sh cat echo sleep id env mkdir dirname printf false sed touch ls wc rm dd sort".split()

@@ -66,6 +66,8 @@ class FileServices:
             sha256=found["runs"].partition("#")[2],
             desired=found["desired"],
             serves=found["desired"] > 0,
+            good=found["runs"],
+            verified=True,
         )
 
     def sha256(self, wanted: Wanted) -> str:

@@ -19,7 +19,8 @@ import docker
 import pytest
 
 from ci_tools.errors import ConfigError, KubeflowError, UploadConflictError
-from ci_tools.kubeflow import Wanted, containers, ir
+from ci_tools.kubeflow import containers, ir
+from ci_tools.kubeflow.wanted import Wanted
 from tests.integration import kubeflow_bench, registries
 from tests.integration.kubeflow_bench import Bench, wanted
 
@@ -366,7 +367,8 @@ def test_interrupt_leaves_nothing_behind(bench: Bench, tiny: str) -> None:
     program = f"""
 import signal, sys
 from pathlib import Path
-from ci_tools.kubeflow import Wanted, ir
+from ci_tools.kubeflow.wanted import Wanted
+from ci_tools.kubeflow import ir
 from ci_tools.kubeflow.embedded import EmbeddedKubeflow
 from ci_tools import process
 def stop(*_):

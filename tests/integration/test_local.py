@@ -28,6 +28,7 @@ from ci_tools.local import (
     aws,
     bases,
     daemon,
+    debian,
     down,
     ensure_load_balancer,
     environment,
@@ -379,7 +380,7 @@ def test_a_base_made_of_debian_packages(
         engine.images.remove(found.image, force=True)
 
     # Another spelling of the same base is the same image, and nothing is made twice.
-    monkeypatch.setattr(bases, "_make", lambda *_: pytest.fail("was made again"))
+    monkeypatch.setattr(debian, "make", lambda *_: pytest.fail("was made again"))
     again = substitute("python:3.11-slim-bookworm", running.registry, running.home)
     assert again is not None
     assert again.image == found.image

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -215,6 +216,46 @@ def test_what_is_refused(parts: Parts, world: World, tmp_path: Path, why: str) -
     with pytest.raises(PromotionRefusedError, match="where nothing was touched") as refused:
         world.promote(str(tmp_path / "release.tar"))
     assert why in refused.value.what
+    untouched(parts, world)
+
+
+def no_such_ir(parts: Parts) -> d.Release:
+    release = parts.releases["a"].release
+    pipeline = msgspec.structs.replace(release.pipelines["training"], file="pipelines/no.yaml")
+    return msgspec.structs.replace(release, pipelines={"training": pipeline})
+
+
+def no_such_image(parts: Parts) -> d.Release:
+    release = parts.releases["a"].release
+    return msgspec.structs.replace(release, servables={"no": release.servables["serve"]})
+
+
+def of_nowhere(parts: Parts) -> d.Release:
+    """It says of itself that it must not be promoted, and has us ask another registry."""
+    release = parts.releases["a"].release
+    image = msgspec.structs.replace(
+        release.images["train"], reference="127.0.0.1:9/x@" + release.images["train"].digest
+    )
+    images = {**release.images, "train": image}
+    return msgspec.structs.replace(release, images=images, problems=["it is odd"])
+
+
+@pytest.mark.parametrize("strange", [no_such_ir, no_such_image, of_nowhere])
+def test_what_an_unsigned_release_names_is_looked_for_nowhere(
+    parts: Parts, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    strange: Callable[[Parts], d.Release],
+) -> None:  # fmt: skip
+    made = bundles.of(strange(parts), parts.releases["a"].files)
+    path = str(tmp_path / "release.tar")
+    bundles.write(made, Path(path))
+    world.fresh()
+    monkeypatch.setattr(live, "judged", lambda *_, **__: pytest.fail("it was scanned"))
+    space = promoting.workspace(world.folder, world.written())
+    asked = promote.Request(approvals=("ann",))
+    with pytest.raises(PromotionRefusedError):
+        promote.promote(space, path, asked)
+    with pytest.raises(PromotionRefusedError):
+        promote.plan_of(space, path, "promote", asked)
     untouched(parts, world)
 
 
@@ -588,7 +629,7 @@ def test_a_signed_record_lets_a_roll_back_pass(parts: Parts, world: World) -> No
     world.promote(name(parts, "b"))
     assert world.rollback().release == name(parts, "a")
     records = Records(Registry(parts.prod), f"{world.prefix}/ml/promotions", "prod")
-    history = records.history()
+    history, _ = records.known()
     assert [kept.record.action for kept in history] == ["rollback", "promote", "promote"]
     for kept in history:
         assert signed.problem(kept.content, records.signature(kept), [parts.pen.key]) == ""

@@ -131,6 +131,34 @@ def test_severities_fixes_and_waivers_decide_by_the_environments_policy(
     assert set(repository.images) == {"critical", "medium", "mended", "unknown", "waived"}
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (".trivyignore", f"{CVE}\naws-access-key-id\naws-secret-access-key\n"),
+        ("trivy-secret.yaml", "disable-rules: [aws-access-key-id, aws-secret-access-key]\n"),
+        ("trivy.yaml", "severity: [LOW]\nscan: {skip-dirs: [root]}\n"),
+        ("TRIVY_SEVERITY", "LOW"),
+        ("TRIVY_SKIP_DIRS", "/root/.aws"),
+    ],
+)
+def test_only_the_policy_says_what_does_not_count(
+    machine: Machine, tmp_path: Path, name: str, content: str
+) -> None:
+    """Not what Trivy reads of itself in the repository or in its variables: that has no
+    reason, owner or end, and a secret cannot be waived at all."""
+    leaky = component("leaky", BASE + "COPY credentials /root/.aws/\n", credentials=CREDENTIALS)
+    variable = name.startswith("TRIVY_")
+    repository = gated(
+        machine,
+        tmp_path / "r",
+        {**with_package("one"), **leaky, **({} if variable else {name: content})},
+        {},
+        advisories={"planted": {CVE: "2.0-1"}},
+        details={CVE: Detail(severity="HIGH")},
+    )
+    repository.built(env={name: content} if variable else None).refused(22, "'leaky'", "one (scan)")
+
+
 def test_what_a_vex_document_says_passes_and_is_told(
     machine: Machine, tmp_path: Path, spy: Spy
 ) -> None:

@@ -93,8 +93,22 @@ def test_what_runs_is_held_against_todays_database(
     assert (affected["pipelines"], affected["services"]) == (["of-one"], ["prediction"])
 
     # One morning it is about one of them, whatever the policy counts.
-    repository.ci(*live, "--id", CVE.lower()).refused(22, "one")
-    repository.ci(*live, "--id", "CVE-2021-44228").done()
+    asked = repository.build / "reports/live/asked/scan.html"
+    repository.ci(*live, "--id", CVE.lower()).refused(22, "one", str(asked))
+    answer = repository.ci(*live, "--id", "CVE-2021-44228").done()
+    assert "0 do not pass" in answer.out
+    assert "reports/live/asked/scan.html" in answer.out
+    # That it was asked for alone makes the other one no news.
+    repository.ci(*live, env=path).refused(22)
+    assert "nothing new" in page.read_text().lower()
+
+    # Of an image that something else fails it may not be known whether it has this one.
+    strict = {**repository.config, "scan": {"database": f"{apart.registry}/trivy-db"}}
+    repository.write({"ci.yaml": json.dumps(strict)})
+    repository.ci(*live, "--id", CVE).refused(22, "one")
+    answer = repository.ci(*live, "--id", "CVE-2021-44228").done()  # as local lets it
+    assert "one  incomplete" in answer.out
+    assert "2 do not pass" in answer.out
 
 
 def test_an_image_that_is_gone_is_told_and_hides_no_other(apart: Machine, tmp_path: Path) -> None:
@@ -114,7 +128,7 @@ def test_an_image_that_is_gone_is_told_and_hides_no_other(apart: Machine, tmp_pa
     release.write_text(json.dumps(document))
     answer = repository.ci("scan", "live", "--release", str(release))
     answer.refused(11, gone, "not in its registry")
-    assert "1 images, 0 do not pass, 1 not looked at" in answer.out
+    assert "1 image, 0 do not pass, 1 not looked at" in answer.out
     # A finding weighs more than what could not be looked at.
     repository.ci("scan", "live", "--release", str(release), "--id", CVE).refused(22, "one")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -13,13 +15,16 @@ from typing import Any
 import click
 import pytest
 
+import ci.cli as command_line
 from ci import __version__
 from ci.cli import SECTIONS, cli, parsed
-from ci_tools import errors
+from ci_tools import errors, storage
+from ci_tools.documents import Lock, LockedImage, Source, Verdict
 from ci_tools.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 STAGES = [*SECTIONS["Stages, in order"], "run"]
+DIGEST = f"sha256:{'d' * 64}"
 HEAVY = ["kfp", "boto3", "botocore", "docker", "requests", "rich", "oras", "jenkins", "keyring"]
 
 
@@ -42,11 +47,43 @@ def project(repository: Any) -> Any:
 
 def test_help_lists_every_command_by_section() -> None:
     shown = [name for names in SECTIONS.values() for name in names]
+    for module in pkgutil.iter_modules(command_line.__path__):
+        importlib.import_module(f"ci.cli.{module.name}")
     assert sorted(shown) == sorted(cli.commands)
     text = ci("--help").stdout
     for title, names in SECTIONS.items():
         assert f"{title}:" in text
         assert all(f"\n  {name} " in text for name in names)
+
+
+def test_a_command_is_whole_where_only_its_own_modules_are_imported() -> None:
+    """One that is missing takes subcommands with it, and nobody sees that in the help."""
+    script = (
+        "import sys, json, click\n"
+        "def asked(*names):\n"
+        "    for module in [it for it in sys.modules if it.startswith('ci.cli')]:\n"
+        "        del sys.modules[module]\n"
+        "    from ci.cli import cli\n"
+        "    found = [(it, cli.get_command(click.Context(cli), it)) for it in names]\n"
+        "    return {it: sorted(getattr(one, 'commands', {})) for it, one in found if one}\n"
+        "from ci.cli import SECTIONS\n"
+        "names = [it for section in SECTIONS.values() for it in section]\n"
+        "alone = {}\n"
+        "for it in names: alone |= asked(it)\n"
+        "print(json.dumps([asked('nothing of that name', *names), alone]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    together, alone = json.loads(done.stdout)
+    assert alone == together
+    assert set(alone) == {name for names in SECTIONS.values() for name in names}
+
+
+def test_a_command_of_a_similar_name_is_suggested() -> None:
+    done = ci("biuld")
+    assert done.returncode == errors.USAGE_EXIT_CODE
+    assert "Did you mean 'build'?" in done.stderr
 
 
 def test_version() -> None:
@@ -55,9 +92,11 @@ def test_version() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_has_a_dry_run_and_json(stage: str) -> None:
-    options = {o for p in cli.commands[stage].params for o in p.opts if isinstance(p, click.Option)}
+    command = cli.get_command(click.Context(cli), stage)
+    assert command
+    options = {o for p in command.params for o in p.opts if isinstance(p, click.Option)}
     assert {"--dry-run", "--json", "--repo", "--build-dir", "--env", "--quiet"} <= options
-    assert cli.commands[stage].help
+    assert command.help
 
 
 def test_plan_as_json(project: Any) -> None:
@@ -118,19 +157,53 @@ def test_a_dry_run_computes_the_same_from_anywhere(project: Any, tmp_path: Path)
     assert one.stdout == other.stdout
 
 
-def test_start_up_imports_nothing_heavy(project: Any) -> None:
+def imported(*arguments: str) -> set[str]:
+    """The modules that a command has when it ends. It must end well."""
     script = (
         "import sys, runpy\n"
-        f"sys.argv = ['ci', 'plan', '--dry-run', '--repo', {str(project.root)!r}]\n"
+        f"sys.argv = ['ci', *{arguments!r}]\n"
         "try: runpy.run_module('ci', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
+        "print(*sys.modules, file=sys.stderr)\n"
     )
-    project.write("train/.dockerignore", "*.md\n")
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stderr.splitlines()[-1] == "[]"
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_start_up_imports_nothing_heavy(project: Any) -> None:
+    project.write("train/.dockerignore", "*.md\n")
+    assert not imported("plan", "--dry-run", "--repo", str(project.root)) & {*HEAVY}
+
+
+def test_a_command_imports_no_others(project: Any) -> None:
+    """Nor what builds, for the stages after it: they read what it left."""
+    modules = {f"ci.cli.{it.name}" for it in pkgutil.iter_modules(command_line.__path__)}
+    shared = {"ci.cli.group", "ci.cli.options"}
+    assert imported("--version") & modules == shared
+    lock = Lock(
+        project="ml",
+        environment="local",
+        source=Source(),
+        components={
+            "train": LockedImage(
+                repository="registry.example/ml/train",
+                digest=DIGEST,
+                config=DIGEST,
+                key="k",
+                size=1,
+                verdict=Verdict(status="pass", trivy="1", database=None, policy="p"),
+            )
+        },
+    )
+    storage.write(project.root / "build" / "images.lock.json", lock)
+    own = shared | {"ci.cli.stages", "ci.cli.show"}
+    builds = {"ci.build", "ci.plan", "ci.reports", "ci.session", "ci_tools.images.registry", "ssl"}
+    for command in (["pin"], ["compile"], ["compile", "--pin"]):
+        had = imported(*command, "--repo", str(project.root))
+        assert not had & {*HEAVY, *builds}, command
+        assert had & modules == own
 
 
 def write(path: str, text: str) -> Any:
@@ -196,22 +269,119 @@ def test_completion(shell: str) -> None:
         assert checked.returncode == 0
 
 
-def test_a_reader_that_leaves_early(project: Any) -> None:
-    command = f"{sys.executable} -m ci schema | head -1"
+def in_bash(command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command.replace("CI", f"{sys.executable} -m ci")],
+        cwd=cwd, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["schema", "--help", "plan --help", "exit-codes"])
+def test_a_reader_that_leaves_early(command: str) -> None:
+    done = in_bash(f"CI {command} | true; exit ${{PIPESTATUS[0]}}")
+    assert done.returncode == errors.OutputClosedError.exit_code
+    assert done.stderr == ""
+    assert in_bash("CI schema | head -1").stdout == "{\n"
+
+
+@pytest.mark.parametrize("command", ["schema", "plan --help", "plan --dry-run"])
+def test_output_on_a_full_disk(project: Any, command: str) -> None:
+    done = in_bash(f"CI {command} >/dev/full", project.root)
+    assert done.returncode == errors.WriteError.exit_code
+    assert done.stderr.startswith("ERROR: the output could not be written (No space left")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_error_that_cannot_be_told_has_its_code(project: Any) -> None:
+    assert in_bash("CI nothing 2>/dev/full").returncode == errors.USAGE_EXIT_CODE
+    project.write("ci.yaml", "projct: x")
+    done = in_bash("CI plan --dry-run 2>/dev/full", project.root)
+    assert done.returncode == errors.ConfigError.exit_code
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_without_the_standard_streams(project: Any, closed: str) -> None:
+    done = in_bash(f"CI plan --dry-run {closed}", project.root)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert ("train" in done.stdout) == (">&- " not in f" {closed} ".replace("2>&-", ""))
+
+
+def test_a_python_without_our_packages(project: Any) -> None:
     done = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "{\n"
-    assert "Traceback" not in done.stderr
+        [sys.executable, "-S", "-m", "ci", "plan", "--dry-run"],
+        cwd=project.root, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == errors.ToolError.exit_code
+    assert done.stderr.startswith("ERROR: the Python package ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_repository_without_a_dockerfile(repository: Any) -> None:
+    repository.write("README", "")
+    done = ci("plan", "--dry-run", cwd=repository.root)
+    assert "no file here is called Dockerfile" in done.stdout
+
+
+def test_names_from_elsewhere_do_nothing_to_a_terminal(project: Any) -> None:
+    project.write("new\nline\x1b[31m/Dockerfile", "FROM scratch\n")
+    command = f"{sys.executable} -m ci plan --dry-run"
+    done = in_bash(f"script -qec {command!r} /dev/null", project.root)  # a terminal
+    assert "new\\nline\\x1b[31m/Dockerfile" in done.stdout
+    assert "\x1b[31m" not in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_a_locale_that_lacks_our_signs(project: Any, encoding: str) -> None:
+    project.write("ci.yaml", "project: ml\nservables: ['→']\n")
+    project.write("x→/Dockerfile", "FROM scratch\n")
+    done = ci("plan", "--dry-run", cwd=project.root, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_dry_run_of_everything_plans_once(project: Any) -> None:
+    project.write("ci.yaml", "project: ml\ncomponents: {train: {args: {unused: x}}}\n")
+    done = ci("run", "--dry-run", cwd=project.root)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is called 'unused'") == 1
+
+
+@pytest.mark.parametrize("under_git", [True, False])
+def test_below_the_root_it_is_the_same_project(project: Any, under_git: bool) -> None:
+    if under_git:
+        project.commit()
+    below = ci("plan", "--dry-run", "--json", cwd=project.root / "train")
+    assert (below.stdout == ci("plan", "--dry-run", "--json", cwd=project.root).stdout) == under_git
+
+
+def test_the_nearest_declaration_is_the_project(project: Any) -> None:
+    project.write("inner/ci.yaml", "project: inner\n")
+    project.write("inner/one/Dockerfile", "FROM scratch\n")
+    project.commit()
+    told = json.loads(ci("plan", "--dry-run", "--json", cwd=project.root / "inner/one").stdout)
+    assert told["project"] == "inner"
+    assert [one["name"] for one in told["components"]] == ["one"]
+
+
+@pytest.mark.parametrize("pattern", ["/etc", "", "a**"])
+def test_a_pattern_of_servables_that_is_none(project: Any, pattern: str) -> None:
+    project.write("ci.yaml", f"servables: ['{pattern}']")
+    done = ci("deploy", "--dry-run", cwd=project.root)
+    assert done.returncode == errors.ConfigError.exit_code
+    assert "of 'servables' is no pattern" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("3", 3), ("0.5", 0.5), ("true", True), ("x", "x"), ("", None), ("'3'", "3"),
-        ("[1, a]", [1, "a"]), ("{a: 1}", {"a": 1}), ("a=b", "a=b"), ("[", "["),
-        ("2024-01-01", "2024-01-01"), (".nan", ".nan"), ("[2024-01-01]", "[2024-01-01]"),
-        ("!!python/name:os.system", "!!python/name:os.system"),
+        *((text, text) for text in (
+            "3", "1.10", "true", "x", "", "[1, a]", "a=b", "[", "null", "12:30", "0123", "#ff",
+            "two # three", "!!python/name:os.system", "'", "'a' 'b'", "'a' b'",
+        )),
+        ("'3'", "3"), ('"a\\tb"', "a\tb"), ("''", ""), ("'it''s'", "it's"),
     ],
 )  # fmt: skip
 def test_parameters(text: str, value: object) -> None:
@@ -219,7 +389,7 @@ def test_parameters(text: str, value: object) -> None:
 
 
 def test_the_last_parameter_counts() -> None:
-    assert parsed(("a=1", "b=2", "a=3")) == {"a": 3, "b": 2}
+    assert parsed(("a=1", "b=2", "a=3")) == {"a": "3", "b": "2"}
 
 
 @pytest.mark.parametrize("pair", ["x", "=1", "a-b=1", ""])

@@ -179,6 +179,18 @@ root:
 schemaVersion: 2.1.0
 sdkVersion: kfp-2.17.0
 """
+# A pipeline that is used as a step, as kfp-kubernetes has it compiled.
+NESTED = (
+    V2.replace("pipelineInfo: {name: train}", "pipelineInfo: {name: inner}")
+    + """\
+---
+platforms:
+  kubernetes:
+    deploymentSpec:
+      executors:
+        exec-train: {imagePullPolicy: IfNotPresent}
+"""
+)
 
 
 def pinned(repository: Any, text: str) -> str:
@@ -199,10 +211,12 @@ def images(node: Any) -> list[Any]:
     return []
 
 
-@pytest.mark.parametrize("text", [*V1.values(), V2], ids=[*V1, "compiled by kfp"])
+@pytest.mark.parametrize(
+    "text", [*V1.values(), V2, NESTED], ids=[*V1, "compiled by kfp", "platform"]
+)
 def test_kfp_reads_the_pinned_file_and_runs_the_digest(repository: Any, text: str) -> None:
     done = pinned(repository, text)
-    before, after = yaml.safe_load(text), yaml.safe_load(done)
+    before, after = list(yaml.safe_load_all(text)), list(yaml.safe_load_all(done))
     for holder in (holders := images(before)):
         holder["image"] = REFERENCE
     assert len(holders) == 1
@@ -223,7 +237,8 @@ def test_kfp_reads_the_pinned_file_and_runs_the_digest(repository: Any, text: st
                 step()
 
         compiler.Compiler().compile(flow, str(repository.root / "flow.yaml"))
-    compiled = yaml.safe_load((repository.root / "flow.yaml").read_text())
+    compiled, *platforms = yaml.safe_load_all((repository.root / "flow.yaml").read_text())
+    assert ("IfNotPresent" in str(platforms)) == (text == NESTED)
     executors = compiled["deploymentSpec"]["executors"].values()
     assert [it["container"]["image"] for it in executors if "container" in it] == [REFERENCE]
 
@@ -239,7 +254,7 @@ def test_kfp_reads_the_pinned_file_and_runs_the_digest(repository: Any, text: st
         ("name: x\nimplementation: {container: {image: [train]}}\n", "names no image"),
         ("name: x\nimplementation: {container: {image: !!python/name:os.system x}}\n", "line 2"),
         ("a: &x train\nimplementation: {container: {image: *x}}\n", "without an alias"),
-        ("a: 1\n---\nb: 2\n", "does not parse"),
+        ("a: 1\n---\nb: 2\n", "holds 2 YAML documents"),
     ],
 )
 def test_what_cannot_be_pinned_is_told(repository: Any, text: str, words: str) -> None:

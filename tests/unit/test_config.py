@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,12 +108,60 @@ def test_a_signing_key_is_named_once(repository: Any, signing: str) -> None:
         ("? [a]\n: 1\n", "does not parse"),
         ("1: 2", "Expected 'str'"),
         ("on: x", "Expected 'str'"),
-        ("project: 2024-01-01", "Expected 'str | null', got 'date'"),
+        ("project: 2024-01-01", "Expected 'str | null', got 'date'.*Put it in quotes"),
+        ("project: 1.10", "Expected 'str | null', got 'float'.*Put it in quotes"),
+        ("project: [a]", "Expected 'str | null', got 'array'.*Mend it"),
+        ("pipelines: {named: {a: {parameters: {day: 2024-01-01}}}}", "'date'.*Put it in quotes"),
     ],
 )
 def test_yaml_that_is_no_declaration(repository: Any, text: str | bytes, said: str) -> None:
     with pytest.raises(ConfigError, match=said.replace("|", r"\|")):
         load(repository, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("environments:\n  dev: {registry: {host: h}}\n  prod: {registry: {host: 3}}\n",
+         "got 'int' - at 'environments.prod.registry.host' (line 3)"),
+        ("environments:\n  dev: {}\n  prod:\n    registri: {}\n",
+         "unknown key 'environments.prod.registri' (line 4)"),
+        ("components:\n  a: {args: {x: y}}\n  b:\n    args:\n      x: y\n      z: 2\n",
+         "got 'int' - at 'components.b.args.z' (line 6)"),
+        ("components:\n  a: {}\n  B b: {}\n", "at the key 'B b' in 'components' (line 3)"),
+        ("environments:\n  a: {registry: {host: h}}\n  b:\n    <<: {registry: {host: 3}}\n",
+         "at 'environments.b.registry.host' (line 3)"),
+        ("scan:\n  waivers:\n  - {id: CVE-1}\n", "at 'scan.waivers[0]' (line 3)"),
+        ("environments:\n  a: {}\n  b: {registry: {host: 'https://h'}}\n",
+         "at 'environments.b.registry' (line 3)"),
+    ],
+)  # fmt: skip
+def test_the_entry_and_its_line_are_told(repository: Any, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(repository, text)
+    assert said in caught.value.what
+    assert "..." not in caught.value.what
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a b", "--x", "https://h", "h/y", "[::1", "h:p", "u:secret@h", "h\n", "h:1/p"]
+)
+def test_a_registry_is_a_host_alone(host: str) -> None:
+    with pytest.raises(ValueError, match=r"registry\.host") as caught:
+        config.Registry(host=host)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["h", "127.0.0.1:5100", "[::1]:5000", "a-b.example.com"])
+@pytest.mark.parametrize("prefix", [None, "", "team", "/team/models/"])
+def test_a_registry(host: str, prefix: str | None) -> None:
+    assert config.Registry(host=host, prefix=prefix).host == host
+
+
+@pytest.mark.parametrize("prefix", ["../x", "A b", "a//b\n", "-"])
+def test_a_prefix_that_no_registry_takes(prefix: str) -> None:
+    with pytest.raises(ValueError, match=r"registry\.prefix"):
+        config.Registry(host="h", prefix=prefix)
 
 
 def test_merge_keys_still_work(repository: Any) -> None:
@@ -128,6 +177,17 @@ def test_a_directory_or_a_file_we_may_not_read(repository: Any) -> None:
         config.load(repository.root)
 
 
+def test_a_link_that_leads_nowhere_and_a_pipe(repository: Any) -> None:
+    path = repository.root / "ci.yaml"
+    path.symlink_to("nowhere.yaml")
+    with pytest.raises(ConfigError, match=r"ci.yaml cannot be read \(No such file"):
+        config.load(repository.root)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=r"ci.yaml is no regular file"):
+        config.load(repository.root)
+
+
 def test_local_is_there_without_being_declared() -> None:
     assert Config().environment("local") == Environment(allow_incomplete_scan=True)
     own = Environment(registry=config.Registry(host="h"))
@@ -140,6 +200,9 @@ def test_an_unknown_environment_names_the_nearest() -> None:
         declared.environment("prd")
     with pytest.raises(ConfigError, match="local, staging, prod"):
         declared.environment("qqq")
+    with pytest.raises(ConfigError) as caught:
+        Config().environment("qqq")
+    assert caught.value.todo.endswith("use one of: local")
 
 
 def test_the_shipped_schema_is_what_the_command_prints() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -127,6 +128,24 @@ def workspace(repository: Any) -> Workspace:
     return workspace
 
 
+def test_what_a_service_was_deployed_by_is_kept(workspace: Workspace, services: Services) -> None:
+    """The declaration and the images of the sidecars: the image and the model a revision tells."""
+    path = workspace.repository / "servables/rose/servable.yaml"
+    with path.open("a") as file:
+        file.write("sidecars: {beside: {image: tulip}}\n")
+    lock = workspace.read("images.lock.json", d.Lock, made_by="build")
+    first = deploy.deploy(workspace).declared
+    assert first == deploy.declared(workspace, lock)
+    assert {*first} == {"iris", "rose", "tulip"}
+
+    lock.components["tulip"].digest = "sha256:" + "f" * 64
+    other = deploy.declared(workspace, lock)
+    assert {name for name in first if first[name] != other[name]} == {"rose"}
+
+    path.write_text(path.read_text() + "count: 2\n")
+    assert deploy.declared(workspace, lock)["rose"] not in (first["rose"], other["rose"])
+
+
 def test_all_are_deployed_at_once_and_told_in_order(
     workspace: Workspace, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +192,7 @@ def test_a_defect_of_ours_is_not_taken_for_an_outcome(
     workspace: Workspace, services: Services
 ) -> None:
     services.fates = {"iris": KeyError("iris"), "rose": "waits"}
+    services.at_once = threading.Barrier(3)  # one that has not begun is not abandoned
     with pytest.raises(KeyError):
         deploy.deploy(workspace)
     assert services.abandoned == ["rose"]
@@ -268,7 +288,8 @@ def test_a_time_span_that_is_none(workspace: Workspace, since: str) -> None:
 
 
 def test_every_command_about_services_speaks_json() -> None:
-    for command in cli.commands["service"].commands.values():  # type: ignore[attr-defined]
+    group = cli.get_command(click.Context(cli), "service")
+    for command in group.commands.values():  # type: ignore[union-attr]
         options = {option for parameter in command.params for option in parameter.opts}
         assert "--json" in options
         assert command.help
@@ -313,6 +334,29 @@ def test_an_image_that_is_given_to_a_service_does_not_expire(
     assert fake.tags == ({tag: digest} if expires else {})
     assert fnmatch.fnmatchcase(tag, ecr_repository.RELEASES)
     assert fresh.console.warnings == []
+
+
+def test_the_images_of_sidecars_do_not_expire_either(
+    workspace: Workspace, services: Services, repository: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workspace.repository / "servables/rose/servable.yaml"
+    path.write_text(
+        "service: rose\nsidecars: {beside: {image: tulip}, other: {image: 'x@sha256:1'}}\n"
+    )
+    held: list[str] = []
+    monkeypatch.setattr(deploy, "hold", lambda _, image, tag: held.append(f"{image} {tag}"))
+    fresh = Workspace(
+        repository=workspace.repository, build=workspace.build, environment_name="dev",
+        console=Console(quiet=True),
+    )  # fmt: skip
+    lock = storage.read(workspace.build / "images.lock.json", d.Lock, made_by="build")
+    lock.components["tulip"].digest = "sha256:" + "f" * 64
+    fresh.write("images.lock.json", lock)
+    deploy.deploy(fresh)
+    tulip = f"registry.example/ml/tulip@sha256:{'f' * 64}"
+    # As its own service's, and beside the rose; what is no component's is nobody's to hold.
+    assert held.count(f"{tulip} {ecr_repository.SERVING}{'f' * 12}") == 2
+    assert len(held) == 4
 
 
 def test_an_image_that_may_expire_is_told_and_deployed(

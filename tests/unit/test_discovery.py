@@ -172,6 +172,13 @@ def test_a_dangling_dockerfile_is_told(repository: Any) -> None:
         found(repository)
 
 
+def test_a_dockerfile_that_is_a_link_to_itself_is_told(repository: Any) -> None:
+    (repository.root / "a").mkdir()
+    (repository.root / "a/Dockerfile").symlink_to("Dockerfile")
+    with pytest.raises(DockerfileError, match="a/Dockerfile cannot be read"):
+        found(repository)
+
+
 @pytest.mark.parametrize("folder", ["new\nline", "quo\"te's", "$(touch x)", "a b", "-rf", "ünï"])
 def test_odd_directories_get_valid_names(any_repository: Any, folder: str) -> None:
     any_repository.write(f"{folder}/Dockerfile", FROM)

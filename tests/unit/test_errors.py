@@ -48,6 +48,8 @@ def test_a_sentence_and_what_to_do_next() -> None:
     error = CIError("it broke.", "Mend it.", log=Path("x.log"))
     assert str(error) == "it broke. Mend it. Log: x.log"
     assert str(CIError("it broke", "Mend it")) == "it broke. Mend it."
+    for asked in ("Did you mean 'x'", "Did you mean 'x'?"):
+        assert str(CIError("it broke", asked)) == "it broke. Did you mean 'x'?"
 
 
 @pytest.mark.parametrize("package", ["ci", "ci_tools"])

@@ -67,6 +67,8 @@ HIGH = Counting(vulnerability=("HIGH",))
         (record(cve("LOW")), {"severities": Counting(vulnerability=("LOW",))}, "fail", {"LOW": 1}),
         (record(cve("UNKNOWN")), {}, "pass", {}),
         (record(cve(vex="not_affected")), {}, "pass", {}),
+        (record(cve(vex="not_affected"), vex="withdrawn"), {}, "incomplete", {}),
+        (record(cve("LOW"), vex="withdrawn"), {}, "pass", {}),
         (record(LICENSE, CHECK), {}, "pass", {}),
         (record(LICENSE, CHECK), {"severities": ALL}, "fail", {"HIGH": 2}),
         (record(database=None), {}, "incomplete", {}),

@@ -87,6 +87,9 @@ def test_any_change_makes_it_dirty(repository: Any, name: str) -> None:
 def test_before_the_first_commit(repository: Any) -> None:
     repository.git("init", "-q")
     assert git.source(repository.root) == Source()
+    assert git.commit_time(repository.root) is None
+    repository.commit()
+    assert git.commit_time(repository.root) is not None
 
 
 def test_a_detached_checkout_asks_jenkins(repository: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +99,14 @@ def test_a_detached_checkout_asks_jenkins(repository: Any, monkeypatch: pytest.M
     assert git.source(repository.root).branch == "feature/x"
     monkeypatch.setenv("BRANCH_NAME", "PR-7")
     assert git.source(repository.root).branch == "PR-7"
+
+
+def test_a_branch_that_is_no_utf8_goes_into_documents(repository: Any) -> None:
+    repository.commit()
+    subprocess.run(
+        ["git", "-C", os.fsencode(repository.root), "checkout", "-q", "-b", b"br\xffx"], check=True
+    )
+    assert git.source(repository.root).branch == "br\\xffx"
 
 
 def test_no_repository_at_all(repository: Any) -> None:
@@ -113,6 +124,23 @@ def test_the_name_is_the_origins(repository: Any, url: str) -> None:
     repository.git("init", "-q")
     repository.git("remote", "add", "origin", url)
     assert git.default_name(repository.root) == "name"
+
+
+def test_every_work_tree_has_the_name_of_the_first(repository: Any, tmp_path: Path) -> None:
+    repository.commit()
+    repository.git("worktree", "add", "-q", str(tmp_path / "other"))
+    assert git.default_name(tmp_path / "other") == git.default_name(repository.root)
+    repository.git("config", "remote.origin.url", "https://h/org/name.git")
+    assert git.default_name(tmp_path / "other") == "name"
+
+
+def test_a_submodule_has_a_name_of_its_own(repository: Any, tmp_path: Path) -> None:
+    repository.commit()
+    allowed = ("-c", "protocol.file.allow=always")
+    repository.git(*allowed, "submodule", "--quiet", "add", str(repository.root), "inner")
+    assert git.default_name(repository.root / "inner") == "repository"  # its origin's
+    repository.git("-C", "inner", "remote", "remove", "origin")
+    assert git.default_name(repository.root / "inner") == "inner"
 
 
 def test_a_repository_that_git_refuses_is_told(repository: Any) -> None:
@@ -190,6 +218,27 @@ def test_a_commit_of_another_branch_is_not(cloned: tuple[Any, Any]) -> None:
 def test_a_commit_that_is_none_is_on_no_branch(cloned: tuple[Any, Any]) -> None:
     for hostile in ("--help", "HEAD", "main", "$(touch x)", ""):
         assert git.branch_of(cloned[1].root, hostile, ["main"]) == ""
+        assert git.branch_known(cloned[1].root, hostile, ["main"]) == ""
+
+
+def test_what_a_clone_last_fetched_of_a_branch_is_known_without_origin(
+    cloned: tuple[Any, Any],
+) -> None:
+    origin, clone = cloned
+    first = clone.git("rev-parse", "HEAD").strip()
+    origin.git("checkout", "-q", "-b", "feature")
+    origin.write("c")
+    other = origin.commit()
+    assert git.branch_known(clone.root, other, ["*"]) == ""  # not fetched
+    clone.git("fetch", "-q")
+    clone.git("remote", "set-url", "origin", str(clone.root / "nowhere"))
+    assert git.branch_known(clone.root, first, ["main"]) == "main"
+    assert git.branch_known(clone.root, first, ["HEAD", "m?in"]) == "main"
+    assert git.branch_known(clone.root, other, ["main"]) == ""
+    assert git.branch_known(clone.root, other, ["feature"]) == "feature"
+    # What is only here was on no branch of origin.
+    clone.write("d")
+    assert git.branch_known(clone.root, clone.commit(), ["main"]) == ""
 
 
 def test_without_the_branches_or_origin_nobody_can_tell(cloned: tuple[Any, Any]) -> None:
@@ -200,3 +249,17 @@ def test_without_the_branches_or_origin_nobody_can_tell(cloned: tuple[Any, Any])
     clone.git("remote", "set-url", "origin", str(clone.root / "nowhere"))
     with pytest.raises(ToolError, match="cannot ask origin"):
         git.branch_of(clone.root, commit, ["main"])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:pass@word@h/org/name?a@b#c@d", "https://h/org/name?a@b#c@d"),
+        ("https://h/job/a@b/1/", "https://h/job/a@b/1/"),
+        ("ssh://git@h:22/x", "ssh://h:22/x"),
+        ("https://user:pass@[h/x", "https://[h/x"),
+        ("", ""),
+    ],
+)
+def test_an_address_is_shown_without_credentials(url: str, shown: str) -> None:
+    assert git.without_credentials(url) == shown

@@ -146,14 +146,23 @@ def test_a_download_that_breaks_is_made_again(jenkins: FakeJenkins, tmp_path: Pa
 
 
 def test_kept_elsewhere_it_is_asked_for_without_our_token(
-    jenkins: FakeJenkins, tmp_path: Path
+    jenkins: FakeJenkins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the plugin that keeps artifacts in S3 does."""
+    """As the plugin that keeps artifacts in S3 does; a bucket may send us on."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ci password 11fake0token\n")
+    monkeypatch.setenv("NETRC", str(netrc))
     heard: list[dict[str, str]] = []
 
     class FakeBucket(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             heard.append({name.lower(): value for name, value in self.headers.items()})
+            if self.path.startswith("/moved"):
+                self.send_response(307)
+                self.send_header("Location", "/key")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"kept elsewhere")
@@ -162,16 +171,18 @@ def test_kept_elsewhere_it_is_asked_for_without_our_token(
             pass
 
     bucket = HTTPServer(("127.0.0.1", 0), FakeBucket)
-    thread = threading.Thread(target=bucket.handle_request, daemon=True)
+    thread = threading.Thread(
+        target=lambda: [bucket.handle_request() for _ in range(2)], daemon=True
+    )
     thread.start()
     built(jenkins, {"a": b"kept elsewhere"})
-    place = f"http://127.0.0.1:{bucket.server_address[1]}/key?X-Amz-Signature=fake"
+    place = f"http://127.0.0.1:{bucket.server_address[1]}/moved?X-Amz-Signature=fake"
     jenkins.route("GET", r"/job/ml/1/artifact/a", lambda *_: Response(302, {"Location": place}))
-    assert fetched(jenkins, tmp_path)[0].checked
+    assert fetched(jenkins, tmp_path / "to")[0].checked
     bucket.server_close()
-    assert here(tmp_path) == {"a": b"kept elsewhere"}
-    assert "authorization" not in heard[0]
-    assert "cookie" not in heard[0]
+    assert here(tmp_path / "to") == {"a": b"kept elsewhere"}
+    assert len(heard) == 2
+    assert not {"authorization", "cookie"} & {name for one in heard for name in one}
 
 
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://example.com/x"])
@@ -179,6 +190,14 @@ def test_elsewhere_is_http(jenkins: FakeJenkins, tmp_path: Path, place: str) -> 
     built(jenkins, {"a": b"1"})
     jenkins.route("GET", r"/job/ml/1/artifact/a", lambda *_: Response(302, {"Location": place}))
     with pytest.raises(JenkinsError, match="sends us elsewhere"):
+        fetched(jenkins, tmp_path)
+
+
+def test_elsewhere_is_an_address(jenkins: FakeJenkins, tmp_path: Path) -> None:
+    built(jenkins, {"a": b"1"})
+    nowhere = Response(302, {"Location": "https://[bucket/key"})
+    jenkins.route("GET", r"/job/ml/1/artifact/a", lambda *_: nowhere)
+    with pytest.raises(JenkinsError, match="an address that is none"):
         fetched(jenkins, tmp_path)
 
 

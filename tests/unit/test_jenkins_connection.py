@@ -13,7 +13,7 @@ import jenkins as python_jenkins
 import pytest
 
 from ci_tools.errors import ConfigError, CredentialsError, JenkinsError
-from ci_tools.jenkins import address, builds, connection, queue, refusals
+from ci_tools.jenkins import address, builds, connection, linter, queue, refusals
 from ci_tools.jenkins.connection import Connection
 from ci_tools.jenkins.credentials import Credentials
 from tests.fakes import ports
@@ -111,6 +111,54 @@ def test_an_answer_of_another_form(jenkins: FakeJenkins, body: bytes) -> None:
         asked.who()
 
 
+@pytest.mark.parametrize(
+    "definitions", [1, "x", {"name": "P"}, [1], [[]], [{"name": "P", "defaultParameterValue": 1}]]
+)
+def test_parameters_of_another_form(jenkins: FakeJenkins, definitions: object) -> None:
+    told = {"buildable": True, "property": [{"parameterDefinitions": definitions}]}
+    jenkins.route("GET", "/job/ml/api/json", lambda *_: document(told))
+    asked, _ = connected(jenkins)
+    with pytest.raises(JenkinsError, match="not of its API's form"):
+        builds.find(asked, "ml", None)
+
+
+def test_parameters_without_a_name_or_a_default(jenkins: FakeJenkins) -> None:
+    definitions = [{}, {"name": None}, {"name": "P"}, {"name": "Q", "defaultParameterValue": None}]
+    told = [None, {}, {"parameterDefinitions": None}, {"parameterDefinitions": definitions}]
+    job = document({"buildable": True, "property": told})
+    jenkins.route("GET", "/job/ml/api/json", lambda *_: job)
+    asked, _ = connected(jenkins)
+    assert builds.find(asked, "ml", None).parameters == {"P": None, "Q": None}
+
+
+# The linter ------------------------------------------------------------------------
+
+
+def linted(jenkins: FakeJenkins, data: object) -> list[str]:
+    path = "/pipeline-model-converter/validateJenkinsfile"
+    jenkins.route("POST", path, lambda *_: document({"status": "ok", "data": data}))
+    return linter.errors(connected(jenkins)[0], "pipeline {}")
+
+
+def test_what_the_linter_says(jenkins: FakeJenkins) -> None:
+    """As ModelConverterAction: one error is a text, several of a compiler are a list."""
+    assert linted(jenkins, {"result": "success"}) == []
+    errors = [{"error": "no agent"}, {"error": ["line 1", "line 2"]}, {}, "odd"]
+    told = linted(jenkins, {"result": "failure", "errors": errors})
+    assert told == ["no agent", "line 1", "line 2", "None", "odd"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, 1, [], {}, {"errors": None}, {"errors": {}}, {"result": "failure", "errors": []}],
+)
+def test_a_linter_that_does_not_say_success_passes_nothing(
+    jenkins: FakeJenkins, data: object
+) -> None:
+    with pytest.raises(JenkinsError, match=r"not of its API's form|neither takes"):
+        linted(jenkins, data)
+
+
 def test_a_controller_that_has_moved(jenkins: FakeJenkins) -> None:
     moved = Response(301, {"Location": "https://jenkins.example.com/whoAmI/api/json"})
     jenkins.route("GET", "/whoAmI/api/json", lambda *_: moved)
@@ -118,6 +166,15 @@ def test_a_controller_that_has_moved(jenkins: FakeJenkins) -> None:
     with pytest.raises(JenkinsError, match=r"moved to https://jenkins\.example\.com\. "):
         asked.who()
     assert jenkins.seen == ["GET /whoAmI/api/json"]  # and nobody was sent elsewhere
+
+
+@pytest.mark.parametrize("place", ["https://[jenkins", "//[::1/whoAmI/api/json"])
+def test_a_controller_that_has_moved_nowhere(jenkins: FakeJenkins, place: str) -> None:
+    moved = Response(301, {"Location": place})
+    jenkins.route("GET", "/whoAmI/api/json", lambda *_: moved)
+    asked, _ = connected(jenkins)
+    with pytest.raises(JenkinsError, match="an address that is none"):
+        asked.who()
 
 
 # Refusals --------------------------------------------------------------------------

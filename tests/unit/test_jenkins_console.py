@@ -13,7 +13,7 @@ from ci_tools.jenkins import builds, console
 from ci_tools.jenkins.connection import Connection
 from ci_tools.jenkins.credentials import Credentials
 from ci_tools.jenkins.marks import Mark, Marks
-from tests.fakes.jenkins import FakeJenkins, Play, Request, Response
+from tests.fakes.jenkins import FakeJenkins, Play, Request, Response, page
 
 TEXT = "Started\nclär 日本 🎉\n\nno end"
 
@@ -80,9 +80,20 @@ def test_a_console_that_became_shorter_starts_again(jenkins: FakeJenkins) -> Non
     assert followed(jenkins, []) == ["one", "hal", "new", "end"]
 
 
-def test_a_console_without_a_size(jenkins: FakeJenkins) -> None:
-    scripted(jenkins, {"0": [Response(200, {"X-More-Data": "true"}, b"one\n")]})
+@pytest.mark.parametrize("size", [None, "", "-1", "\u0663", "9" * 5000])
+def test_a_console_without_a_size(jenkins: FakeJenkins, size: str | None) -> None:
+    told = {} if size is None else {"X-Text-Size": size.encode().decode("latin-1")}
+    scripted(jenkins, {"0": [Response(200, {"X-More-Data": "true", **told}, b"one\n")]})
     with pytest.raises(JenkinsError, match="no size"):
+        followed(jenkins, [])
+
+
+def test_a_build_that_is_deleted_meanwhile(jenkins: FakeJenkins) -> None:
+    scripted(jenkins, {
+        "0": [Response(200, {"X-Text-Size": "4", "X-More-Data": "true"}, b"one\n")],
+        "4": [page("a fake that has it no more", 404)],
+    })  # fmt: skip
+    with pytest.raises(JenkinsError, match="'ml' has no build 1, or we may not see it"):
         followed(jenkins, [])
 
 
@@ -102,6 +113,20 @@ def test_a_connection_that_breaks_in_the_middle(
 
     monkeypatch.setattr(console, "_content", breaking)
     assert followed(jenkins, ["eins\nzwölf\n".encode()]) == ["eins", "zwölf"]
+
+
+def test_a_console_that_grew_after_the_connection_broke(jenkins: FakeJenkins) -> None:
+    """What came with the second answer is not asked for again."""
+    broken = Response(
+        200, {"X-Text-Size": "8", "X-More-Data": "true", "Content-Length": "8"}, b"one\n"
+    )
+    more = Response(200, {"X-Text-Size": "12", "X-More-Data": "true"}, b"one\ntwo\nten\n")
+    scripted(jenkins, {
+        "0": [broken, more],
+        "8": [Response(200, {"X-Text-Size": "16"}, b"ten\nend\n")],
+        "12": [Response(200, {"X-Text-Size": "16"}, b"end\n")],
+    })  # fmt: skip
+    assert followed(jenkins, []) == ["one", "two", "ten", "end"]
 
 
 def test_a_line_without_an_end_is_broken() -> None:

@@ -130,7 +130,11 @@ def test_a_queue_that_takes_nothing(jenkins: FakeJenkins) -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["", "http://x/queue/item/", "/queue/item/../1", "/item/7/", "/queue/item/a7/"]
+    "location",
+    [
+        *("", "http://x/queue/item/", "/queue/item/../1", "/item/7/", "/queue/item/a7/"),
+        f"/queue/item/{'9' * 5000}/",
+    ],
 )
 def test_a_location_that_names_no_item(jenkins: FakeJenkins, location: str) -> None:
     jenkins.add("ml")

@@ -216,6 +216,8 @@ add("training by name", parameters={"TRAIN": "none", "KFP_CI_PIPELINES": "a"})
 add("no deployment", parameters={"DEPLOY": "no"})
 add("no promotion", parameters={"PROMOTE": "no"})
 add("tag, no promotion", "tag", parameters={"PROMOTE": "no"})
+for _event in ("main", "tag"):
+    add(f"{_event}, promotion of tags", _event, variables={"KFP_CI_PROMOTE": "tags"})
 for _event in EVENTS:
     add(f"dry run, {_event}", _event, parameters={"DRY_RUN": True})
 add("first build", first_build=True)
@@ -237,6 +239,8 @@ def test_what_each_parameter_leaves_out(runs: dict[str, Run]) -> None:
     assert usual - set(runs["no deployment"].ran) == {"Deploy"}
     assert usual - set(runs["no promotion"].ran) == {"Promote"}
     assert runs["tag, no promotion"].ran == []
+    assert usual - set(runs["main, promotion of tags"].ran) == {"Promote"}
+    assert runs["tag, promotion of tags"].ran == ["Promote"]
     assert usual == set(runs["first build"].ran)
     for name in ("no training", "training by name", "no deployment", "no promotion", "first build"):
         assert runs[name].result == "SUCCESS"
@@ -348,7 +352,7 @@ def test_workspaces_are_emptied_and_sources_are_checked_out_once(runs: dict[str,
     for name, run in runs.items():
         lost = len(run.of("retry"))
         for one in run.of("agent-end"):
-            assert one["left"] == [] or lost, name
+            assert one["left"] == [] or one["gone"], name
         assert not any(one["auto"] for one in run.of("checkout")), name
         if not lost:
             assert len(run.of("checkout")) == len(run.of("agent")), name
@@ -375,7 +379,7 @@ def test_the_question_holds_no_agent_and_no_lock_and_ends(runs: dict[str, Run], 
         if one["stage"] == "Promote"
         and one["event"] in ("milestone", "input", "agent", "lock", "unlock")
     ]
-    assert order == ["milestone", "input", "milestone", "agent", "lock", "unlock"]
+    assert order == ["milestone", "input", "milestone", "lock", "agent", "unlock"]
 
 
 def test_who_approved_is_told_to_the_promotion(runs: dict[str, Run]) -> None:
@@ -400,6 +404,11 @@ def test_what_changes_dev_holds_its_lock(runs: dict[str, Run]) -> None:
             if one["command"] == f"python -m ci {COMMANDS[stage]}"
         ]
         assert [one["locks"] for one in own] == [["kfp-ci-dev"]]
+
+
+def test_who_waits_for_a_lock_holds_no_agent(runs: dict[str, Run]) -> None:
+    locks = [(one["stage"], one["held"]) for one in runs["main"].of("lock")]
+    assert locks == [("Deploy", 0), ("Release", 0), ("Promote", 0)]
 
 
 # Failures ---------------------------------------------------------------------------------
@@ -504,6 +513,15 @@ AGENTS_OF_MAIN = 10
 for _number in range(1, AGENTS_OF_MAIN + 1):
     add(f"agent {_number} is lost", lost=[_number])
 add("three agents are lost", lost=[1, 2, 3])
+add(
+    "agent is lost afterwards",
+    first=[{"match": "jenkins describe", "stage": "Compile", "lost": True, "times": 1}],
+)
+add("aborted on a lost agent", first=[{"match": "compile --pin", "abort": True, "gone": True}])
+add(
+    "fails on a lost agent",
+    first=[failing("compile", 20), {"match": "jenkins describe", "stage": "Compile", "lost": True}],
+)
 
 
 def test_main_takes_as_many_agents_as_the_losses_below_go_through(runs: dict[str, Run]) -> None:
@@ -515,12 +533,31 @@ def test_a_lost_agent_is_replaced(runs: dict[str, Run], number: int) -> None:
     run = runs[f"agent {number} is lost"]
     assert (run.result, run.ran) == ("SUCCESS", runs["main"].ran)
     assert len(run.of("retry")) == 1
+    assert len(run.of("lock")) == len(runs["main"].of("lock"))  # what it held is held on
+
+
+def test_a_stage_whose_files_were_lost_is_done_again(runs: dict[str, Run]) -> None:
+    run = runs["agent is lost afterwards"]
+    assert (run.result, len(run.of("retry"))) == ("SUCCESS", 1)
+    assert run.commands("Compile").count("python -m ci compile --pin") == 2
 
 
 def test_agents_are_not_replaced_for_ever(runs: dict[str, Run]) -> None:
     run = runs["three agents are lost"]
     assert run.result == "ABORTED"
     assert len(run.of("agent")) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [("aborted on a lost agent", "ABORTED"), ("fails on a lost agent", "FAILURE")],
+)
+def test_what_ended_a_stage_is_not_hidden_by_the_loss_of_its_agent(
+    runs: dict[str, Run], name: str, result: str
+) -> None:
+    run = runs[name]
+    assert (run.result, run.of("retry")) == (result, [])
+    assert run.commands("Compile").count("python -m ci compile --pin") == 1
 
 
 # Restarts ---------------------------------------------------------------------------------
@@ -548,6 +585,7 @@ def test_a_restarted_stage_needs_nothing_but_the_stashes(runs: dict[str, Run], s
 def test_a_restart_knows_whether_there_were_shards(runs: dict[str, Run]) -> None:
     assert "python -m ci merge" in runs["restart from Lock"].commands("Lock")
     assert "python -m ci build" in runs["restart from Lock, one agent"].commands("Lock")
+    assert len(runs["restart from Lock"].of("agent", "Lock")) == 1  # nobody is asked for it
 
 
 def test_every_stash_that_is_unpacked_was_made(runs: dict[str, Run]) -> None:

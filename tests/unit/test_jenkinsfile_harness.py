@@ -526,6 +526,35 @@ def test_a_restarted_stage_has_the_stashes_that_are_preserved(runs: dict[str, Ru
     assert runs["again, timestamps()"].stages == {"A": "restart", "B": "failed"}
 
 
+COPIED = """
+stage('A') { steps { script { env.SET = params.P + env.BUILD_NUMBER } } }
+stage('B') { steps { sh 'use "$SET" "$P"' } }
+"""
+_head = "agent any\nparameters { string(name: 'P', defaultValue: 'default') }"
+case(
+    "first, given",
+    pipeline(COPIED, head=_head),
+    parameters={"P": "given"},
+    env={"BUILD_NUMBER": "1"},
+)
+case(
+    "again, given",
+    pipeline(COPIED, head=_head),
+    restart={"of": "first, given", "from": "B"},
+    env={"BUILD_NUMBER": "2"},
+)
+
+
+def test_a_restart_has_the_parameters_and_variables_of_its_build(runs: dict[str, Run]) -> None:
+    """As FlowCopier.StandardActions and EnvActionImpl.Copier copy them."""
+    told = runs["again, given"].of("sh")[0]["environment"]
+    assert {name: told[name] for name in ("SET", "P", "BUILD_NUMBER")} == {
+        "SET": "given1",
+        "P": "given",
+        "BUILD_NUMBER": "2",
+    }
+
+
 def test_a_missing_groovy_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jenkinsfile.shutil, "which", lambda _: None)
     with pytest.raises(jenkinsfile.HarnessError, match=r"Run: scripts/bootstrap.sh --tests"):

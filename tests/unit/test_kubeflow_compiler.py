@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import os
+import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -96,6 +101,63 @@ def test_same_sources_same_bytes_and_nothing_left_in_them(repository: Path) -> N
     compile_all(repository)
     assert (repository / "build/pipelines/training.yaml").read_bytes() == first
     assert [path.name for path in (repository / "pipelines").iterdir()] == ["training.py"]
+
+
+def test_pipelines_that_a_function_makes_are_all_compiled(repository: Path) -> None:
+    made = PIPELINE.replace("@dsl", "def make(name):\n  @dsl").replace('"training"', "name")
+    head, rest = made.split("  @dsl")
+    rest = ("  @dsl" + rest).replace("\n", "\n  ").rstrip()
+    ends = "\n  return training\n\none, two = make('one'), make('two')\nagain_one = one\n"
+    write(repository / "pipelines/made.py", head + rest + ends)
+    compiled = compile_all(repository)
+    assert {name: one.function for name, one in compiled.items()} == {
+        "one": "one", "two": "two", "training": "training",
+    }  # fmt: skip
+    named = {"first": config.Pipeline(file="pipelines/made.py", function="one")}
+    assert list(compile_all(repository, config.Pipelines(named=named))) == [
+        "first", "training", "two",
+    ]  # fmt: skip
+
+
+EMBEDDING = """\
+from kfp import dsl
+
+@dsl.component(base_image="python@sha256:%s", embedded_artifact_path="pipelines/assets")
+def reads(assets: dsl.EmbeddedInput[dsl.Artifact]) -> str:
+    return open(assets.path + "/rows.txt").read()
+
+@dsl.pipeline(name="embedding")
+def embedding():
+    reads()
+""" % ("b" * 64)
+
+
+def test_what_is_embedded_is_the_same_in_every_checkout(repository: Path) -> None:
+    write(repository / "pipelines/embedding.py", EMBEDDING)
+    write(repository / "pipelines/assets/in/rows.txt", "3")
+    write(repository / "pipelines/assets/rows.txt", "3")
+    run = repository / "pipelines/assets/run"
+    write(run, "#!/bin/sh\n")
+    run.chmod(0o755)
+    first = compile_all(repository)["embedding"]
+    text = (repository / "build/pipelines/embedding.yaml").read_text()
+
+    for path, mode in ((run, 0o700), (run.with_name("rows.txt"), 0o600)):
+        os.utime(path, (1, 1))
+        path.chmod(mode)
+    write(repository / "pipelines/assets/__pycache__/x.pyc", "")
+    assert compile_all(repository)["embedding"].sha256 == first.sha256
+    run.chmod(0o600)
+    assert compile_all(repository)["embedding"].sha256 != first.sha256
+
+    # What kfp makes of it can be unpacked, and holds what was embedded.
+    found = re.search(r"__KFP_EMBEDDED_ARCHIVE_B64\s*=\s*\\?['\"]([\w+/=\s\\]+)", text)
+    assert found
+    packed = base64.b64decode(re.sub(r"[\s\\]", "", found[1]))
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        assert {it.name: oct(it.mode) for it in archive if it.isfile()} == {
+            "./in/rows.txt": "0o644", "./rows.txt": "0o644", "./run": "0o755",
+        }  # fmt: skip
 
 
 def test_a_broken_pipeline_does_not_hold_up_the_others(repository: Path) -> None:

@@ -263,9 +263,23 @@ TYPES = {
         ("f", "0.5", 0.5),
         ("b", "True", True),
         ("b", "no", False),
+        ("n", "7.0", 7),
+        ("n", "1e3", 1000),
+        ("n", "", None),
+        ("f", "null", None),
+        ("f", "1e-3", 0.001),
         ("s", "7", "7"),
+        ("s", "1.10", "1.10"),
+        ("s", "12:30", "12:30"),
+        ("s", "#ff", "#ff"),
+        ("s", "null", "null"),
+        ("s", "", ""),
+        ("s", '"a"', '"a"'),
         ("l", "[1, 2]", [1, 2]),
+        ("l", "[a, 'b']", ["a", "b"]),
+        ("l", "", None),
         ("d", {"a": 1}, {"a": 1}),
+        ("d", "{a: 1}", {"a": 1}),
         ("s", None, None),
     ],
 )
@@ -281,26 +295,44 @@ def test_values_become_the_declared_type(name: str, given_: Any, got: Any) -> No
         ("n", "seven"),
         ("n", 7.5),
         ("n", True),
+        ("n", "7.5"),
+        ("n", "inf"),
         ("f", "x"),
+        ("f", "nan"),
+        ("f", float("inf")),
         ("f", [1]),
         ("b", 1),
         ("b", "maybe"),
         ("s", 7),
         ("l", "{}"),
         ("l", "[1"),
+        ("l", "[2024-01-01]"),
+        ("l", "[.nan]"),
+        ("d", "!!python/name:os.system"),
         ("d", [1]),
     ],
 )
 def test_values_of_another_type_are_refused(name: str, given_: Any) -> None:
-    with pytest.raises(ConfigError, match=f"parameter '{name}'"):
+    with pytest.raises(ConfigError, match=f"parameter '{name}'") as caught:
         arguments.checked("demo", TYPES, {name: given_})
+    assert ("Put it in quotes" in caught.value.todo) == (name == "s")
+
+
+@pytest.mark.parametrize(
+    ("name", "given_", "way"), [("n", "x", "-p n=VALUE"), ("s", 7, "-p s=\"'TEXT'\"")]
+)
+def test_a_value_is_mended_where_it_was_given(name: str, given_: Any, way: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        arguments.checked("demo.ann", TYPES, {name: given_})
+    assert caught.value.todo.startswith(f"Mend it: {way}")
+    assert "demo.ann" not in caught.value.todo  # a launch's own name, which ci.yaml has not
 
 
 def test_unknown_and_missing_parameters_are_named() -> None:
     declared = ir.parameters(parsed(SPEC))
     with pytest.raises(ConfigError, match="Did you mean 'rows'"):
         arguments.checked("demo", declared, {"rate": 1.0, "row": 3})
-    with pytest.raises(ConfigError, match="'rate'"):
+    with pytest.raises(ConfigError, match=r"'rate'.*with -p NAME=VALUE"):
         arguments.checked("demo", declared, {})
     assert arguments.with_defaults(declared, {"rate": 0.5}) == {
         "note": None,

@@ -5,8 +5,10 @@ The oracle of "reused" is that no process compiles; of "right", what compiling a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,8 +16,9 @@ import pytest
 from ci_tools import config, git
 from ci_tools.documents import CompiledPipeline
 from ci_tools.errors import CompileError
-from ci_tools.kubeflow import child, compiler
+from ci_tools.kubeflow import child, compiler, reads
 from ci_tools.kubeflow.kept import Kept
+from ci_tools.kubeflow.reads import Places, Watch
 
 TEMPLATE = """\
 name: Train
@@ -109,6 +112,11 @@ def listed(bench: Bench) -> None:
     bench.write("conf/b.json", "")
 
 
+def link(bench: Bench) -> None:
+    (bench.root / "conf/now").unlink()
+    (bench.root / "conf/now").symlink_to("rows9.txt")
+
+
 def template(bench: Bench) -> None:
     bench.write("build/component_specs/train.yaml", TEMPLATE.format(image="other"))
 
@@ -125,6 +133,8 @@ def itself(bench: Bench) -> None:
         ("import steps", "steps.ROWS", helper),
         ("import common", "3 if common else 0", lambda b: b.write("common.py", "X = 2\n")),
         ("from pathlib import Path", "int(Path('conf/rows.txt').read_text())", data),
+        ("from pathlib import Path", "int(Path('conf/now').read_text())", link),
+        ("from pathlib import Path", "int(Path('conf/now').read_text())", data),
         ("from pathlib import Path", "9 if Path('conf/big').exists() else 1", flag),
         ("import os.path", "9 if os.path.isfile('conf/big') else 1", flag),
         ("import os", "len(os.listdir('conf'))", listed),
@@ -139,11 +149,13 @@ def test_whatever_it_read_counts(
     bench.write("pipelines/steps.py", "ROWS = 11\n")
     bench.write("common.py", "X = 1\n")
     bench.write("conf/rows.txt", "8")
+    bench.write("conf/rows9.txt", "19")
+    (bench.root / "conf/now").symlink_to("rows.txt")
     bench.write("conf/a.json", "")
     bench.pipeline(above, rows)
     bench.compile()
-    if "training.py" in bench.again():  # folders appeared by the first build
-        assert bench.again() == []
+    bench.again()  # folders appeared by the first build
+    assert bench.again() == []  # nor are modules that define no pipeline compiled
     if change is None:
         bench.write("pipelines/extra.py", "")
     else:
@@ -179,6 +191,7 @@ def test_environment_variables_count_and_are_not_kept_readable(
         "import os; dict(os.environ)",
         "open('left.txt', 'w').close()",
         "open('/proc/uptime').read()",
+        "import sqlite3; sqlite3.connect(':memory:')",
     ],
 )
 def test_what_cannot_be_followed_is_compiled_every_time(bench: Bench, above: str) -> None:
@@ -190,6 +203,21 @@ def test_what_cannot_be_followed_is_compiled_every_time(bench: Bench, above: str
     assert "compiled every time, for it" in log.read_text()
 
 
+def test_a_pipeline_that_loads_by_name_is_kept(bench: Bench) -> None:
+    """Also in a repository of no ci.yaml, whose name only git knows."""
+    (bench.root / ".git").mkdir()
+    text = PIPELINE.format(above="from ci_tools.components import load", rows="3")
+    loaded = 'load_component_from_file("component_specs/train.yaml")'
+    assert loaded in text
+    bench.write("pipelines/training.py", text.replace(loaded, 'load("train")'))
+    bench.compile()
+    bench.again()
+    assert bench.again() == []
+    bench.write("build/component_specs/train.yaml", TEMPLATE.format(image="other"))
+    assert bench.again() == ["training.py"]
+    assert bench.compile()["training"].images == ["other"]
+
+
 def test_only_what_changed_is_compiled(bench: Bench) -> None:
     bench.write("pipelines/steps.py", "")
     bench.write(
@@ -199,6 +227,18 @@ def test_only_what_changed_is_compiled(bench: Bench) -> None:
     bench.compile()
     bench.write("pipelines/steps.py", "X = 1\n")
     assert "training.py" not in bench.again()
+
+
+def test_a_repository_below_python_s_own_prefix_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /usr/src/app is, where Python is the distribution's."""
+    root = tmp_path / "src/app"
+    monkeypatch.setattr(reads.sys, "prefix", str(tmp_path))
+    watch = reads.Watch(reads.Places(root, root / "build/component_specs", "salt"))
+    for path in (root / "rows.txt", tmp_path / "lib/library.py"):
+        watch._note_path("file", path)
+    assert [name for _, name in watch._seen] == ["rows.txt"]
 
 
 def test_a_failure_is_not_kept(bench: Bench) -> None:
@@ -249,3 +289,27 @@ def test_another_release_of_a_library_counts(
         assert bench.again() == ["training.py"]
     finally:
         kept._fingerprint.cache_clear()
+
+
+def test_a_module_is_read_where_its_links_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is installed is known by its version; what is linked there is somebody's own."""
+    library, own = tmp_path / "site-packages", tmp_path / "own"
+    for folder in (library, own):
+        folder.mkdir()
+    for name in ("site-packages/plain.py", "own/inside.py", "own/file.py"):
+        (tmp_path / name).write_text("")
+    (library / "linked.py").symlink_to(own / "file.py")
+    (library / "folder").symlink_to(own)
+    (own / "back").symlink_to(library)
+    modules = {}
+    for file in ("plain.py", "linked.py", "folder/inside.py", "folder/back/plain.py"):
+        modules[file] = ModuleType(file)
+        modules[file].__file__ = str(library / file)
+    watch = Watch(Places(tmp_path / "repository", tmp_path / "specs", "salt"))
+    watch._ignored = (f"{library}/",)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "modules", modules)
+        found = watch.stop()
+    assert {it.name for it in found} == {str(own / "file.py"), str(own / "inside.py")}

@@ -98,6 +98,7 @@ def test_a_damaged_mark_is_none(text: str | None) -> None:
         ("git@host:team/ml.git", "host/team/ml"),
         ("host:team/ml", "host/team/ml"),
         ("/srv/ml.git", "/srv/ml"),
+        ("https://user:secret@[host/team/ml.git", "[host/team/ml"),
         (None, ""),
     ],
 )

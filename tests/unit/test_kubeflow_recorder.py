@@ -111,6 +111,18 @@ def test_nothing_heavy_on_the_start_up_path() -> None:
     assert not {"kfp", "kfp_server_api", "docker", "requests", "urllib3", "tenacity"} & set(loaded)
 
 
+def test_the_process_that_compiles_imports_little_but_kfp() -> None:
+    """What it imports is waited for by everybody who compiles, besides kfp."""
+    program = (
+        "import sys; import ci_tools.kubeflow.child, ci_tools.kubeflow.compile_child; "
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"ci_tools.config", "ci_tools.documents", "msgspec", "yaml"} & set(loaded)
+
+
 def test_a_run_needs_nothing_of_kfp() -> None:
     """Whatever release of kfp compiled it, or none: no inner function of it can break a run."""
     program = "import sys; import ci_tools.kubeflow.run_child; print(*sys.modules)"

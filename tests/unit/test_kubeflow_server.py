@@ -26,8 +26,9 @@ from ci_tools.errors import (
     KubeflowError,
     UploadConflictError,
 )
-from ci_tools.kubeflow import Wanted, auth, connect, ir
+from ci_tools.kubeflow import auth, connect, ir
 from ci_tools.kubeflow.server import KubeflowServer
+from ci_tools.kubeflow.wanted import Wanted
 from tests.fakes.kubeflow import FakeKubeflow, serve
 
 REAL = os.environ.get("KFP_ENDPOINT", "")

@@ -24,10 +24,11 @@ from ci_tools.errors import (
     MissingInputError,
     UploadConflictError,
 )
-from ci_tools.kubeflow import Wanted, branches, ir, names
+from ci_tools.kubeflow import branches, ir, names
 from ci_tools.kubeflow.branches import Mark
 from ci_tools.kubeflow.inventory import ServerInventory
 from ci_tools.kubeflow.server import KubeflowServer
+from ci_tools.kubeflow.wanted import Wanted
 from tests.fakes.kubeflow import FakeKubeflow, serve
 
 REAL = os.environ.get("KFP_ENDPOINT", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 import yaml
 
 from ci import launch as launching
+from ci import pipelines, train
 from ci import release as releasing
-from ci import train
 from ci.workspace import Workspace
 from ci_tools.errors import (
     CIError,
@@ -24,7 +25,7 @@ from ci_tools.errors import (
     RunFailedError,
     UnpinnedImageError,
 )
-from ci_tools.kubeflow import ir
+from ci_tools.kubeflow import child, ir
 from tests.fakes import kubeflow
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.published import Project, Repositories
@@ -120,6 +121,24 @@ def test_ci_s_images_are_used_by_default(project: Project, server: FakeKubeflow)
     assert place.console.warnings == []
 
 
+def test_what_is_as_it_was_is_not_compiled_again(
+    project: Project, registry: Repositories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = launch(project)
+    asked: list[str] = []
+    ask = child.ask
+    monkeypatch.setattr(
+        child, "ask", lambda verb, *a, **k: asked.append(verb) or ask(verb, *a, **k)
+    )
+    again, _ = launch(project)
+    assert asked == []
+    assert image_of(again) == image_of(first)
+    digest = tagged(registry, project, "dev")
+    own, _ = launch(project, train=f"{project.host}/me/train:dev")
+    assert image_of(own).endswith(digest)
+    assert asked == ["compile"]
+
+
 def test_the_work_tree_stays_as_it_is(project: Project) -> None:
     launched, place = launch(project)
     assert project.repository.git("status", "--porcelain", "--ignored") == ""
@@ -159,10 +178,99 @@ def test_the_same_launch_twice_is_one_version(project: Project, server: FakeKube
 
 def test_no_stage_s_name_is_a_launch_s(project: Project) -> None:
     for name in ("training", "training--ann", "x" * 128):
-        made = launching.apart(name)
+        made = launching.apart(workspace(project), name)
         assert made != name
         assert "." in made  # which no compiled pipeline's name holds
         assert len(made) <= 128
+
+
+def test_a_wrong_parameter_is_told_before_anything_is_uploaded(
+    project: Project, server: FakeKubeflow
+) -> None:
+    for wrong, words in (
+        ({"row": "5"}, "pipeline 'training' has no parameter 'row'. Did you mean 'rows'"),
+        ({"rows": "many"}, 'must be an integer, not "many". Give another with -p NAME=VALUE'),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            launching.launch(workspace(project), "training", parameters=wrong, images={})
+        assert words in str(caught.value)
+    assert server.pipelines == {}
+
+
+# What it leaves ------------------------------------------------------------------------
+
+
+def age(project: Project, server: FakeKubeflow, days: int) -> None:
+    """Let everything that there is have been launched so long ago."""
+    then = datetime.now(timezone.utc) - timedelta(days=days)
+    for version in server.versions.values():
+        version["created_at"] = then.strftime("%Y-%m-%dT%H:%M:%SZ")
+    for folder in (project.root.parent / "home/launches").iterdir():
+        folder.rename(folder.with_name(f"{then:%Y%m%dT%H%M%S}-{folder.name.partition('-')[2]}"))
+
+
+def prune(project: Project, days: int, **keywords: Any) -> dict[str, bool]:
+    place = workspace(project, **keywords)
+    pruned = pipelines.prune_launched(place, days)
+    folders = list((place.home / "launches").iterdir())
+    assert pruned.dry_run or not {*pruned.folders} & {str(it) for it in folders}
+    told = pipelines.prune_lines(pruned)
+    return {line.partition(":")[0].rpartition("/")[2][:8]: "kept" not in line for line in told}
+
+
+def test_a_person_s_own_launches_are_deleted_once_they_are_old(
+    project: Project, server: FakeKubeflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched, place = launch(project)
+    (run,) = launched.training.runs
+    made = place.home / "artifacts" / run.run_id
+    made.mkdir(parents=True)
+    (listed,) = pipelines.list_(place).pipelines
+    assert (listed.pipeline, listed.branch) == ("training.ann-o-neil", "by hand, ann-o-neil")
+    assert prune(project, 1) == {"training": False}
+
+    age(project, server, days=3)
+    assert prune(project, 4) == {"training": False}
+    stamp = f"{datetime.now(timezone.utc) - timedelta(days=3):%Y%m%d}"
+    assert prune(project, 2, dry_run=True) == {"training": True, stamp: True}
+    assert len(server.pipelines) == 1
+    assert made.is_dir()
+    monkeypatch.setenv("LOGNAME", "bob")
+    assert "training" not in prune(project, 2)  # which is another's, but this machine's files go
+    assert not made.exists()
+    monkeypatch.setenv("LOGNAME", "Ann O'Neil")
+    assert prune(project, 2) == {"training": True}
+    assert server.pipelines == {}
+    assert run.run_id in server.runs
+    assert prune(project, 2) == {"no such ": True}
+
+
+def test_of_launches_only_this_project_s_own_are_deleted(
+    project: Project, server: FakeKubeflow
+) -> None:
+    launched, place = launch(project)
+    edit(launched.folder / "images.lock.json", lambda lock: lock.update(project="other"))
+    for pipeline in server.pipelines.values():
+        pipeline["description"] = pipeline["description"].replace('"ml"', '"other"')
+    age(project, server, days=30)
+    (place.home / "launches/notes").mkdir()
+    assert prune(project, 2) == {"no such ": True}
+    assert len(server.pipelines) == 1
+    assert len([*(place.home / "launches").iterdir()]) == 2  # the other's, and the notes
+
+
+def test_a_person_s_own_schedule_stops_no_launch_and_keeps_the_pipeline(
+    project: Project, registry: Repositories, server: FakeKubeflow
+) -> None:
+    launch(project)
+    (pipeline,) = server.pipelines
+    server.schedule("mine", pipeline)  # which names no version
+    tagged(registry, project, "dev")
+    launch(project, train=f"{project.host}/me/train:dev")
+    assert len(server.versions) == 2
+    age(project, server, days=30)
+    assert prune(project, 2)["training"] is False
+    assert len(server.pipelines) == 1
 
 
 def test_tags_are_within_the_server_s_limits() -> None:

@@ -38,7 +38,9 @@ def training():
 @pytest.fixture(autouse=True)
 def afresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As a process of its own would begin."""
-    for cached in (loading._opened, loading._components, loading._resolved):
+    for cached in (
+        loading._config, loading._opened, loading._components, loading._resolved,
+    ):  # fmt: skip
         cached.cache_clear()
     monkeypatch.setenv("KFP_CI_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("KFP_CI_ENVIRONMENT", raising=False)

@@ -23,6 +23,7 @@ from ci_tools.local import (
     aws,
     bases,
     daemon,
+    debian,
     down,
     ensure_load_balancer,
     environment,
@@ -317,6 +318,25 @@ class TestDown:
         assert not (tmp_path / "artifacts").is_symlink()
         assert not (tmp_path / "local.json").exists()
 
+    @pytest.mark.parametrize("wipe", [False, True])
+    def test_where_no_engine_answers_the_rest_is_stopped(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wipe: bool
+    ) -> None:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")
+        port = daemon.choose_port(0)
+        process = daemon.start(SLEEP, home=tmp_path, log=tmp_path / "log", env={})
+        state.save(tmp_path, state.State(parts={"aws": state.Part(port=port, process=process)}))
+        told: list[str] = []
+        assert down(tmp_path, wipe=wipe, warn=told.append) == ["aws"]
+        assert not daemon.running(process)
+        assert len(told) == 1
+        assert "does not answer" in told[0]
+        assert stand_in.label(tmp_path, port) in told[0] if wipe else "local down" in told[0]
+        # The containers are found again by the next one, which has an engine.
+        told.clear()
+        assert down(tmp_path, wipe=wipe, warn=told.append) == []
+        assert len(told) == (0 if wipe else 1)
+
     def test_says_when_a_server_of_ours_cannot_be_stopped(self, tmp_path: Path) -> None:
         with serving({"X-Kfp-Ci-Environment": state.name(tmp_path)}) as port:
             state.save(tmp_path, state.State(parts={"registry": state.Part(port=port)}))
@@ -385,7 +405,7 @@ class TestBases:
         ],
     )
     def test_has_a_recipe(self, reference: str, expected: tuple[str, str]) -> None:
-        how = bases.recipe(reference)
+        how = debian.recipe(reference)
         assert how is not None
         assert (how.kind, how.suite) == expected
 
@@ -403,7 +423,7 @@ class TestBases:
         ],
     )
     def test_has_none(self, reference: str) -> None:
-        assert bases.recipe(reference) is None
+        assert debian.recipe(reference) is None
 
     @pytest.mark.parametrize(
         "reference",
@@ -416,7 +436,7 @@ class TestBases:
     )
     def test_another_version_is_refused_never_swapped(self, reference: str) -> None:
         with pytest.raises(LocalEnvironmentError) as caught:
-            bases.recipe(reference)
+            debian.recipe(reference)
         assert reference in str(caught.value)
         assert "Python 3.11 on bookworm" in str(caught.value)
 
@@ -467,9 +487,9 @@ class TestBases:
         assert bases.recorded(tmp_path) == {"python:3.11-slim": found.image}
 
     def test_recipes_have_tags_of_their_own(self) -> None:
-        how = bases.Recipe("python", "bookworm", "3.11")
-        assert bases._fingerprint(how) == bases._fingerprint(how)
-        assert bases._fingerprint(how) != bases._fingerprint(how._replace(kind="debian"))
+        how = debian.Recipe("python", "bookworm", "3.11")
+        assert debian.fingerprint(how) == debian.fingerprint(how)
+        assert debian.fingerprint(how) != debian.fingerprint(how._replace(kind="debian"))
 
 
 def test_start_up_is_light() -> None:

@@ -18,8 +18,9 @@ from ci.workspace import Workspace
 from ci_tools import git, storage
 from ci_tools.documents import Compiled, CompiledPipeline, Upload, Uploads
 from ci_tools.errors import CredentialsError, MissingInputError, ToolError, UploadConflictError
-from ci_tools.kubeflow import Wanted, ir, names
+from ci_tools.kubeflow import ir, names
 from ci_tools.kubeflow.catalogue import Catalogue
+from ci_tools.kubeflow.wanted import Wanted
 from tests.fakes.kubeflow import FakeKubeflow, serve
 from tests.unit.test_kubeflow_uploads import BRANCH, MAIN, spec
 
@@ -185,9 +186,12 @@ def test_an_ir_that_was_not_proven_is_not_uploaded(served: Project, fake: FakeKu
     served.upload()
     served.repository.write("build/ir/demo.yaml", spec("other"))
     fake.requests.clear()
+    uploads = served.workspace().build / "uploads.json"
+    assert uploads.exists()
     with pytest.raises(MissingInputError, match="proven"):
         uploading.upload(served.workspace())
     assert fake.requests == []
+    assert not uploads.exists()  # `train` would take what is in it for this build's
 
 
 def test_a_floating_schedule_is_told(
@@ -344,7 +348,7 @@ def test_the_command_line(served: Project) -> None:
     assert (told["dry_run"], told["pipelines"][0]["pipeline"]) == (True, gone)
     assert f"{gone}: would be deleted (branch 'away' is gone)" in run("prune", "--dry-run")
     assert f"{gone}: deleted" in run("prune")
-    assert "no pipeline of a branch" in run("prune")
+    assert "no such pipeline" in run("prune")
 
 
 # the embedded catalogue -------------------------------------------------------------

@@ -140,6 +140,26 @@ def interruptible(uncollected: None) -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_an_interruption_while_a_program_beside_starts_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruptible: Callable[[], None]
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = process._start
+
+    def interrupted(*given: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*given))
+        interruptible()
+        return started[0]
+
+    monkeypatch.setattr(process, "_start", interrupted)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        process.beside(shell("sleep 60"), log=tmp_path / "log"),
+    ):
+        raise AssertionError("went on")
+    assert gone(started[0].pid)
+
+
 def afterwards(pid: Path, do: Callable[[], None]) -> threading.Thread:
     """Once a child has written its number, `do`."""
 

@@ -72,6 +72,12 @@ def test_a_wrong_command_line(asked: dict[str, Any], arguments: list[str]) -> No
     assert asked == {}
 
 
+def test_nothing_to_undo_is_json_where_that_was_asked(asked: dict[str, Any]) -> None:
+    done = run("promote", "--to", "prod", "--undo", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) is None
+
+
 def test_nothing_to_undo(asked: dict[str, Any]) -> None:
     done = run("promote", "--to", "prod", "--undo")
     assert (done.exit_code, done.output) == (0, "no promotion is unfinished\n")

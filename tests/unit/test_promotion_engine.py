@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci_tools import documents as d
-from ci_tools.errors import CIError, PromotionUnderWayError
+from ci_tools.errors import CIError, MissingInputError, PromotionUnderWayError
 from ci_tools.promotion import engine, journal, records
 
 
@@ -82,12 +82,14 @@ def begun(count: int) -> d.Journal:
 
 def run(world: World, one: d.Journal, *, alive: Any = lambda: None) -> None:
     steps = [Step(world, entry.name) for entry in one.steps]
-    engine.forward(one, steps, world.keep, alive=alive, told=lambda _: None)
+    engine.forward(one, steps, world.keep, alive=alive)
 
 
 def back(world: World, one: d.Journal) -> list[str]:
     way = {"images": Way(world)}
-    return engine.backward(one, way, world.keep, reason="why", told=lambda _: None)
+    return engine.backward(
+        one, way, world.keep, reason="why", alive=lambda: None, told=lambda _: None
+    )
 
 
 def latest(world: World, count: int) -> d.Journal:
@@ -146,6 +148,27 @@ def test_what_was_there_before_is_looked_at_once() -> None:
     assert world.kept.steps[0].before == {"was": "old"}
 
 
+def test_what_is_said_to_be_done_is_done_again() -> None:
+    """Others may have been there meanwhile, or have written what is not so."""
+    world = World()
+    one = begun(2)
+    one.steps[0].state, one.steps[0].result = "done", {"is": "what somebody wrote"}
+    one.steps[0].before = {"was": "older"}
+    run(world, one)
+    assert world.values == {"s0": "new", "s1": "new"}
+    assert [step.result for step in one.steps] == [{"is": "new"}] * 2
+    assert one.steps[0].before == {"was": "older"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_journal_of_other_steps_is_told(count: int) -> None:
+    world = World()
+    steps = [Step(world, "s0"), Step(world, "s1")]
+    with pytest.raises(MissingInputError, match="other steps"):
+        engine.forward(begun(count), steps, world.keep, alive=lambda: None)
+    assert world.values == {"s0": "old", "s1": "old"}
+
+
 def test_the_journal_is_written_once_a_step() -> None:
     """Each writing is three requests to a registry, and as many more where it is slow."""
     world, states = World(), []
@@ -155,7 +178,7 @@ def test_the_journal_is_written_once_a_step() -> None:
 
     engine.forward(
         begun(2), [Step(world, "s0"), Step(world, "s1")], keep,
-        alive=lambda: None, told=lambda _: None,
+        alive=lambda: None,
     )  # fmt: skip
     assert states == [["begun", "pending"], ["done", "begun"]]
 
@@ -172,8 +195,9 @@ def test_one_that_cannot_be_undone_stops_no_other() -> None:
             return Step(world, step.name).undo(step)
 
     problems = engine.backward(
-        one, {"images": Stuck()}, world.keep, reason="why", told=lambda _: None
-    )
+        one, {"images": Stuck()}, world.keep, reason="why", alive=lambda: None,
+        told=lambda _: None,
+    )  # fmt: skip
     assert problems == ["s1: nobody answers"]
     assert world.values == {"s0": "old", "s1": "new"}
     assert [step.state for step in one.steps] == ["undone", "stuck"]
@@ -194,6 +218,26 @@ def test_who_lost_the_lock_does_nothing_more() -> None:
     assert world.values == {"s0": "new", "s1": "old"}
 
 
+@pytest.mark.parametrize("looks", [0, 1, 2])
+def test_who_lost_the_lock_undoes_nothing_more(looks: int) -> None:
+    """Whoever has it now goes on with it."""
+    world, one = World(), begun(2)
+    run(world, one)
+    left = iter([None] * looks)
+
+    def alive() -> None:
+        if next(left, "over") == "over":
+            raise PromotionUnderWayError("another", "Wait")
+
+    with pytest.raises(PromotionUnderWayError):
+        engine.backward(
+            one, {"images": Way(world)}, world.keep, reason="why", alive=alive,
+            told=lambda _: None,
+        )  # fmt: skip
+    assert one.undoing is (looks > 0)
+    assert world.values == {"s0": "new", "s1": "old" if looks == 2 else "new"}
+
+
 def test_nothing_is_done_of_what_cannot_be_written_down() -> None:
     world = World()
 
@@ -201,7 +245,7 @@ def test_nothing_is_done_of_what_cannot_be_written_down() -> None:
         raise CIError("the registry is away", "Wait")
 
     with pytest.raises(CIError):
-        engine.forward(begun(1), [Step(world, "s0")], keep, alive=lambda: None, told=lambda _: None)
+        engine.forward(begun(1), [Step(world, "s0")], keep, alive=lambda: None)
     assert world.values["s0"] == "old"
 
 

@@ -114,6 +114,40 @@ def test_a_roll_back_to_what_no_believed_record_tells_of() -> None:
     assert refusal == "the record that it ran here is not believed: it is not signed"
 
 
+AWAY = f"nobody can tell which branch commit {COMMIT[:12]} is on (origin is away)"
+
+
+@pytest.mark.parametrize(
+    "before", [{"on_branch": "", "signs": True}, {"on_branch": "main"}], ids=["signed", "fetched"]
+)
+def test_a_roll_back_that_was_on_a_branch_before_does_not_need_origin(
+    before: dict[str, Any],
+) -> None:
+    facts = sound(branch_problem="origin is away", promoted_before=True, **before)
+    assert judge(facts, SETTINGS, "rollback") == gate.Judged(refusals=[], warnings=[AWAY])
+
+
+@pytest.mark.parametrize(
+    ("action", "changes"),
+    [
+        ("promote", {"promoted_before": True, "signs": True}),
+        ("promote", {"on_branch": "main"}),
+        ("rollback", {"promoted_before": True}),
+        ("rollback", {"signs": True, "unproven": "it is not signed"}),
+        ("rollback", {"signs": True}),
+    ],
+    ids=["promotion", "fetched", "nobody signs", "not believed", "never ran"],
+)
+def test_everything_else_needs_origin(action: d.Action, changes: dict[str, Any]) -> None:
+    facts = sound(**{"on_branch": "", "branch_problem": "origin is away", **changes})
+    assert AWAY in judge(facts, SETTINGS, action).refusals
+
+
+def test_what_origin_says_is_on_no_branch_is_not_gone_back_to() -> None:
+    facts = sound(on_branch="", promoted_before=True, signs=True)
+    assert len(judge(facts, SETTINGS, "rollback").refusals) == 1
+
+
 @pytest.mark.parametrize("action", ["promote", "rollback"])
 def test_a_roll_back_is_signed_and_approved_like_everything(action: d.Action) -> None:
     facts = sound(signature="bad", approvals=[], promoted_before=True)

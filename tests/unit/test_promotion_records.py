@@ -44,7 +44,7 @@ def test_nothing_was_ever_promoted(registry: Registry) -> None:
     records = Records(registry, "ml/promotions", "prod")
     assert records.head() is None
     assert records.standing(None) is None
-    assert records.history() == []
+    assert records.known() == ([], "")
 
 
 def test_the_last_record_and_all_before_it(registry: Registry) -> None:
@@ -58,9 +58,34 @@ def test_the_last_record_and_all_before_it(registry: Registry) -> None:
     stands = records.standing(head)
     assert stands is not None
     assert (stands.digest, stands.record.release) == (second, "b")
-    assert [one.record.release for one in records.history()] == ["c", "b", "a"]
-    assert records.history()[-1].digest == first
-    assert len(records.history(2)) == 2
+    history, gone = records.known()
+    assert ([one.record.release for one in history], gone) == (["c", "b", "a"], "")
+    assert history[-1].digest == first
+
+
+def test_what_can_be_read_is_known_though_an_older_one_is_gone(
+    registry: Registry, fake: FakeRegistry
+) -> None:
+    records = Records(registry, "ml/promotions", "prod")
+    first = put(records, "a")
+    put(records, "b")
+    put(records, "c")
+    del fake.manifests[first]
+    again = Records(registry, "ml/promotions", "prod")
+    history, gone = again.known()
+    assert [one.record.release for one in history] == ["c", "b"]
+    assert first in gone
+    assert "it is gone" in gone
+    # Whoever looks for one that is there does not ask for older ones.
+    assert next(one for one in again.walked() if one.record.release == "b").record.release == "b"
+
+
+def test_where_the_last_one_is_gone_nothing_is_known(
+    registry: Registry, fake: FakeRegistry
+) -> None:
+    moving.put(registry, "ml/promotions", "prod", "application/x", b"{}")
+    with pytest.raises(RegistryError, match="it is gone"):
+        Records(registry, "ml/promotions", "prod").known()
 
 
 def test_each_record_has_a_tag_of_its_own(registry: Registry, fake: FakeRegistry) -> None:

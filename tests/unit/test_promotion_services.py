@@ -9,9 +9,14 @@ import pytest
 from ci.promotion.services import EcsServices
 from ci.promotion.steps import Service
 from ci.promotion.wanted import Wanted
-from ci.promotion.ways import ServicesBack
+from ci.promotion.ways import PipelinesBack, ServicesBack
 from ci_tools import documents as d
-from ci_tools.errors import DeploymentSupersededError
+from ci_tools.errors import (
+    DeploymentFailedError,
+    DeploymentSupersededError,
+    MissingInputError,
+    ServiceError,
+)
 from ci_tools.serving import declaration
 from ci_tools.serving.cluster import Cluster
 from ci_tools.serving.revisions import RELEASE
@@ -169,13 +174,105 @@ def test_killed_while_it_was_deployed(world: World) -> None:
     assert world.ecs.runs == "iris:1"
 
 
+def by_hand(world: World) -> None:
+    """Somebody has another revision run, which nobody ever verified."""
+    world.ecs.do_register_task_definition(family="iris", containerDefinitions=[])
+    world.ecs.begin(f"{PREFIX}iris:{len(world.ecs.definitions)}")
+
+
+@pytest.mark.parametrize("wait", [True, False], ids=["failed", "interrupted"])
+def test_a_failed_deployment_over_what_was_done_by_hand_is_undone(world: World, wait: bool) -> None:
+    """It goes back to the last verified revision, and no further: nobody is left with a
+    promotion that can never be closed."""
+    world.promoted(V1)
+    by_hand(world)
+    world.ecs.look()
+    world.ecs.fates = ["fails"] if wait else ["completes", "hangs"]
+    entry = world.begun(V2)
+    if wait:
+        with pytest.raises(DeploymentFailedError, match="last verified revision, iris:1, serves"):
+            world.step(V2).do()
+    else:
+        world.run.smoke = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            world.step(V2).do()
+        world.run.smoke = lambda: None
+    told = "iris:1 serves again; iris:2, which ran before, was never verified"
+    assert world.undo(entry) == told
+    assert (world.ecs.runs, world.ecs.verified, world.names(1)) == ("iris:1", "iris:1", "release-1")
+    assert world.undo(entry) == told
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def test_killed_over_what_was_done_by_hand_that_serves_again(world: World) -> None:
+    world.promoted(V1)
+    by_hand(world)
+    world.ecs.look()
+    entry = world.promoted(V2)
+    assert world.undo(entry) == "iris:2 serves again"
+    assert (world.ecs.runs, world.names(3)) == ("iris:2", None)
+
+
+@pytest.mark.parametrize(
+    "before", [{}, {"service": "iris"}, {"service": 1, "declaration": [], "desired": "2"}]
+)
+def test_a_journal_that_does_not_say_what_was_before(world: World, before: d.Json) -> None:
+    world.promoted(V1)
+    entry = d.JournalStep(kind="service", name="service iris", state="begun", before=before)
+    with pytest.raises(MissingInputError, match="does not say what was there before"):
+        world.undo(entry)
+
+
+@pytest.mark.parametrize("ending", ["", "-", "1", "-0123"])
+def test_no_journal_has_all_versions_of_a_pipeline_deleted(ending: str) -> None:
+    before = {"training": {"pipeline_id": "1", "versions": [], "ending": ending}}
+    entry = d.JournalStep(kind="pipelines", name="pipelines", state="begun", before=before)
+
+    def never() -> Any:
+        raise AssertionError
+
+    with pytest.raises(MissingInputError):
+        PipelinesBack(never).undo(entry)
+
+
+def test_a_service_that_is_gone_is_not_called_put_back(world: World) -> None:
+    world.promoted(V1)
+    entry = world.promoted(V2)
+    world.ecs.service = None
+    with pytest.raises(ServiceError, match="the service 'iris' is gone, which ran iris:1 before"):
+        world.undo(entry)
+
+
 def test_what_somebody_else_deployed_is_left_alone(world: World) -> None:
     world.promoted(V1)
     entry = world.promoted(V2)
-    world.run.deploy(V3)
-    with pytest.raises(DeploymentSupersededError, match="iris:3, which neither was there"):
+    by_hand(world)
+    with pytest.raises(DeploymentSupersededError, match="let it run iris:1 again") as refused:
         world.undo(entry)
+    assert "runs iris:3, which neither was there before" in refused.value.what
     assert world.ecs.runs == "iris:3"
+    # What it says does: the promotion can be closed, and what they deployed stays.
+    assert "service rollback iris --to iris:3 --env prod" in refused.value.what
+    servable = declaration.of(TEXT.encode(), "prod")
+    world.run.services.rollback(servable, "iris:3")
+    told = "iris:3 serves, which somebody else deployed meanwhile, and is verified"
+    assert world.undo(entry) == told
+    assert world.ecs.runs == "iris:3"
+
+
+def test_what_somebody_else_deployed_and_verified_is_theirs(world: World) -> None:
+    world.promoted(V1)
+    entry = world.promoted(V2)
+    world.run.deploy(V3)
+    assert world.undo(entry).startswith("iris:3 serves, which somebody else deployed")
+    assert (world.ecs.runs, world.ecs.verified) == ("iris:3", "iris:3")
+    world.ecs.fates = ["hangs"]
+    world.ecs.do_update_service(forceNewDeployment=True)
+    with pytest.raises(DeploymentSupersededError):  # not while it does not serve
+        world.undo(entry)
 
 
 def test_the_plan_tells_the_differences(world: World) -> None:

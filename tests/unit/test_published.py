@@ -340,11 +340,12 @@ def test_a_base_that_moved_is_a_change(project: Project) -> None:
     root = project.root
     here = published.opened(root)
     found = discovery.discover(root, here.config, "ml")
-    ((_, key, _, made_of),) = keys.each(root, found, {"debian:12": f"sha256:{'1' * 64}"})
+    bases = {"debian:12": f"sha256:{'1' * 64}"}
+    made_of = keys.ingredients(root, found["train"], {}, bases)
     lock = project.lock(None)
     assert made_of.bases
     image = lock.components["train"]
-    image.key, image.bases = key, {"debian:12": f"debian@sha256:{'1' * 64}"}
+    image.key, image.bases = keys.key_of(made_of), {"debian:12": f"debian@sha256:{'1' * 64}"}
     assert published.changed(here, found, lock) == []
     project.repository.write("bases.lock", f"debian:12: sha256:{'2' * 64}\n")
     assert published.changed(here, found, lock) == ["train"]

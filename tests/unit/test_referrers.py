@@ -164,9 +164,10 @@ def test_pages_that_never_end_do() -> None:
             assert len(fake.asked) == most
 
 
-def test_a_page_elsewhere_is_not_asked_for() -> None:
+@pytest.mark.parametrize("place", ["http://localhost:1/v2/x", "http://[localhost/v2/x"])
+def test_a_page_elsewhere_is_not_asked_for(place: str) -> None:
     page = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
-    link = {"Link": '<http://localhost:1/v2/x>; rel="next"'}
+    link = {"Link": f'<{place}>; rel="next"'}
     with (
         running(before=lambda *_: (200, link, page)) as (fake, registry),
         pytest.raises(RegistryError, match="sends us elsewhere"),

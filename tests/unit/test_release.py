@@ -37,9 +37,10 @@ def everything() -> dict[str, Any]:
             pipeline="training", run_id="r", version_id="2", state="SUCCEEDED", log="/some/log")]),
         "deployed": d.Deployed(environment="dev", services={"train": d.Revision(
             service="svc", cluster="c", image=image.reference, model=None, task_definition="arn",
-            task_definition_sha256="h", changed=True)}),
+            task_definition_sha256="h", changed=True)}, declared={"train": "0"}),
         "tested": ["training"],
         "declared": {"train": "svc"},
+        "asked": {"train": "0"},
         "sboms": {"train": {"": "5" * 64}},
         "origin": Origin(repository="https://git.example/ml", committed="2026-01-01T00:00:00+00:00",
                          builder="https://ci.example/", build="https://ci.example/job/1/",
@@ -131,6 +132,8 @@ PROBLEMS = {
     "the service 'svc' was not deployed": lambda e: e.update(deployed=None),
     "the training test of 'other' was not run": lambda e: e["tested"].append("other"),
     "the training test of 'training' was not run": lambda e: e.update(runs=None),
+    "the training test of 'training' was not run (but another of it)":
+        lambda e: setattr(e["runs"].runs[0], "test", "smoke"),
     "the run of 'training' did not pass": lambda e: setattr(e["runs"].runs[0], "state", "FAILED"),
     "the run of 'training' did not pass (bounds)":
         lambda e: e["runs"].runs[0].unmet.append("accuracy is 0"),
@@ -176,6 +179,9 @@ DISAGREEMENTS = {
     "train.json is of environment 'prod'": lambda e: setattr(e["runs"], "environment", "prod"),
     "the service 'other' runs an image of another build":
         lambda e: e["declared"].update(other="x"),
+    "the service 'svc' was deployed by another declaration": lambda e: e["asked"].update(train="1"),
+    "the service 'svc' was deployed by another": lambda e: e["deployed"].declared.clear(),
+    "the service 'svc' was deployed by": lambda e: e.update(asked={}, declared={}),
     "deploy.json is of environment 'prod'":
         lambda e: setattr(e["deployed"], "environment", "prod"),
 }  # fmt: skip

@@ -234,6 +234,10 @@ ABOUT: dict[str, Callable[[dict[str, Any]], object]] = {
     "of another repository or commit": lambda s: s["predicate"]["buildDefinition"][
         "externalParameters"
     ].update(commit="d" * 40),
+    "of another repository or commit ": lambda s: s["predicate"]["buildDefinition"][
+        "externalParameters"
+    ].update(repository="https://git.example/other"),
+    "of another builder": lambda s: s["predicate"]["runDetails"]["builder"].update(id="x"),
     "no statement about a build": lambda s: s.pop("subject"),
     "no statement about a build ": lambda s: s.update(subject=[{"name": [], "digest": 1}]),
 }

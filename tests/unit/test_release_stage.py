@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import hashlib
 import json
 import os
 import subprocess
@@ -18,7 +20,7 @@ from ci_tools import documents as d
 from ci_tools import storage
 from ci_tools.documents import ScanRecord
 from ci_tools.errors import CIError, CredentialsError, ReleaseNotFoundError
-from ci_tools.images import artifacts, referrers
+from ci_tools.images import artifacts, ecr_repository, referrers
 from ci_tools.images.registry import Registry
 from ci_tools.kubeflow import ir
 from ci_tools.release import bundle, images, keys, signing, store
@@ -39,6 +41,9 @@ environments:
     promotion: {{keys: [release.key.pub]}}
   unsigned:
     registry: {{host: "{host}"}}
+  prod:
+    registry: {{host: "127.0.0.1:1"}}
+    promotion: {{keys: [release.key.pub], after: dev}}
 """
 SERVABLE = "service: svc\n"
 
@@ -103,9 +108,12 @@ class Project:
         storage.write(
             build / "uploads.json", d.Uploads(environment="dev", pipelines={"training": upload})
         )
-        storage.write(
-            build / "deploy.json", d.Deployed(environment="dev", services={"servable": revision})
+        deployed = d.Deployed(
+            environment="dev",
+            services={"servable": revision},
+            declared={"servable": hashlib.sha256(SERVABLE.encode()).hexdigest()},
         )
+        storage.write(build / "deploy.json", deployed)
         for name in self.digests:
             self.scanned(name)
 
@@ -176,6 +184,50 @@ def test_the_revisions_that_a_release_names_are_held(
     assert marked == {"arn": project.released().name}
 
 
+@pytest.mark.parametrize("expires", [True, False])
+@pytest.mark.parametrize("sound", [True, False])
+def test_the_images_of_a_release_do_not_expire(
+    project: Project, repository: Any, monkeypatch: pytest.MonkeyPatch, expires: bool, sound: bool
+) -> None:
+    """Those of keys do, some day: it may be promoted after that."""
+    if expires:
+        path = project.root / "ci.yaml"
+        host = f'host: "{project.registry.host}"'
+        path.write_text(path.read_text().replace(host, f"{host}, ecr: {{expire_days: 30}}"))
+        project.commit = repository.commit()
+        project.stages()
+    if not sound:
+        (project.root / "build/train.json").unlink(missing_ok=True)
+        (project.root / "build/uploads.json").unlink()
+    held: list[tuple[str, str, str]] = []
+    real = Registry.tag
+
+    def tag(self: Registry, name: str, digest: str, tag: str) -> str:
+        if name == "ml/releases":
+            return real(self, name, digest, tag)
+        assert not (project.root / "build/release.json").exists()
+        held.append((name, digest, tag))
+        return digest
+
+    monkeypatch.setattr(Registry, "tag", tag)
+    project.run("release")
+    named = project.released().name
+    assert fnmatch.fnmatchcase(named, ecr_repository.RELEASES)
+    assert sorted(held) == (
+        sorted((f"ml/{name}", digest, named) for name, digest in project.digests.items())
+        if expires and sound
+        else []
+    )
+
+
+def test_what_was_deployed_by_another_declaration_is_not_released(project: Project) -> None:
+    """Its image may be the same: nobody verified what a promotion would make of this one."""
+    (project.root / "servable/servable.yaml").write_text(f"{SERVABLE}environment: {{DEBUG: '1'}}\n")
+    told = project.run("release", code=50)
+    assert "the service 'svc' was deployed by another declaration" in told.stderr
+    assert not project.fake.tags
+
+
 def test_nothing_is_published_of_revisions_that_cannot_be_held(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +265,8 @@ def test_a_sound_release_is_signed_published_and_found(project: Project) -> None
     shown = project.run("releases", "show", name[:20]).stdout
     for word in (name, project.commit, "ml/train@sha256:", "svc", "training"):
         assert word in shown
-    project.run("releases", "get", name, os.fspath(project.root / "build/r.tar"))
+    told = project.run("releases", "get", name, os.fspath(project.root / "build/r.tar"), "--json")
+    assert json.loads(told.stdout)["name"] == name
     assert bundle.read(project.root / "build/r.tar").release == release
     project.run("releases", "verify", os.fspath(project.root / "build/r.tar"))
 
@@ -376,6 +429,14 @@ def test_another_key_an_unknown_release_and_an_environment_without_keys(project:
     project.run("releases", "show", "0" * 40, code=52)
     done = project.run("releases", "verify", project.commit, "--to", "unsigned", code=3)
     assert "promotion.keys" in done.stderr
+
+
+def test_a_release_is_verified_where_an_environment_takes_it_from(project: Project) -> None:
+    """Whatever we work in by default."""
+    project.run("release")
+    name, where = project.released().name, os.fspath(project.root)
+    told = project.run("releases", "verify", name, "--to", "prod", "--repo", where, repo=False)
+    assert told.stdout.split() == [name, "is", "signed", "by", project.key.id]
 
 
 def test_s3_has_it_too_and_is_asked_where_the_registry_has_it_not(

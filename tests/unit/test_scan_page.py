@@ -18,6 +18,7 @@ from ci_tools import storage
 from ci_tools.documents import Finding, Judged, Remark, ScanReport, Source, WaiverNote
 from ci_tools.errors import MissingInputError
 from ci_tools.report import page, scan
+from ci_tools.report.places import found
 from tests.fakes import scan_sample
 from tests.fakes.scan_reports import image, of, reports, vulnerability
 
@@ -60,7 +61,7 @@ class Page(HTMLParser):
 
 
 def shown(report: ScanReport, before: ScanReport | None = None) -> Page:
-    return Page(page.render(report, before))
+    return Page(page.render(report, found(report), before))
 
 
 def check_harmless(read: Page) -> None:
@@ -120,7 +121,8 @@ def test_only_addresses_of_the_web_are_links() -> None:
 
 
 def test_text_cannot_turn_round_what_stands_beside_it() -> None:
-    text = page.render(of(image("a", vulnerability("CVE-1", title="x\u202egpj.exe\x1b[2J"))), None)
+    report = of(image("a", vulnerability("CVE-1", title="x\u202egpj.exe\x1b[2J")))
+    text = page.render(report, found(report), None)
     assert "\u202e" not in text
     assert "\x1b" not in text
     assert "x\ufffdgpj.exe\ufffd[2J" in text
@@ -161,7 +163,8 @@ def test_what_is_live_says_where_it_runs_and_keeps_two_releases_apart() -> None:
     new = image("a", reference="r@sha256:2", services=["scoring"], pipelines=["one", "two"])
     old = image("a", vulnerability("CVE-1"), reference="r@sha256:1", status="fail",
                 pipelines=["three"])  # fmt: skip
-    rows = page.view(of(new, old), None)["rows"]
+    report = of(new, old)
+    rows = page.view(report, found(report), None)["rows"]
     assert [(row.image.reference, row.verdict, row.counts) for row in rows] == [
         ("r@sha256:1", "fails", {"high": 1}), ("r@sha256:2", "passes", {}),
     ]  # fmt: skip
@@ -188,7 +191,7 @@ def test_all_reports_are_written(tmp_path: Path) -> None:
     assert json.loads((folder / "scan.sarif").read_bytes())["version"] == "2.1.0"
     suites = ET.fromstring((folder / "scan.xml").read_bytes())
     assert len(suites) == len(report.images)
-    assert (folder / "scan.html").read_text() == page.render(report, before)
+    assert (folder / "scan.html").read_text() == page.render(report, found(report), before)
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     scan.write(folder, report, before)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first

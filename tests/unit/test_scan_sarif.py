@@ -15,6 +15,7 @@ from hypothesis import given, settings
 
 from ci_tools.documents import Finding, Json, Judged, Remark, ScanReport
 from ci_tools.report import sarif
+from ci_tools.report.places import found
 from tests.fakes import scan_sample
 from tests.fakes.scan_reports import image, of, reports, vulnerability
 
@@ -32,8 +33,12 @@ def schema() -> jsonschema.Draft4Validator:
     )
 
 
+def rendered(report: ScanReport) -> Json:
+    return sarif.render(report, found(report))
+
+
 def scan(report: ScanReport) -> Json:
-    run = sarif.render(report)["runs"][0]
+    run = rendered(report)["runs"][0]
     assert run["tool"]["driver"]["name"] == "Trivy"
     return dict(run)
 
@@ -68,7 +73,7 @@ def check_run(run: Json) -> None:
 def test_every_report_is_valid_sarif(
     schema: jsonschema.Draft4Validator, report: ScanReport
 ) -> None:
-    log = json.loads(json.dumps(sarif.render(report)))
+    log = json.loads(json.dumps(rendered(report)))
     schema.validate(log)
     for run in log["runs"]:
         check_run(run)
@@ -76,11 +81,11 @@ def test_every_report_is_valid_sarif(
     again = msgspec.structs.replace(
         report, images=report.images[::-1], dockerfiles=report.dockerfiles[::-1]
     )
-    assert sarif.render(again) == log
+    assert rendered(again) == log
 
 
 def test_the_schema_refuses_what_is_wrong(schema: jsonschema.Draft4Validator) -> None:
-    log = sarif.render(scan_sample.report())
+    log = rendered(scan_sample.report())
     schema.validate(log)
     log["runs"][0]["results"][0]["level"] = "fatal"
     with pytest.raises(jsonschema.ValidationError):
@@ -238,10 +243,10 @@ def test_an_incomplete_scan_is_no_successful_one() -> None:
 
 
 def test_runs_have_categories_of_their_own() -> None:
-    log = sarif.render(scan_sample.report())
+    log = rendered(scan_sample.report())
     ids = [run["automationDetails"]["id"] for run in log["runs"]]
     assert ids == ["scan/clinical/dev/", "hadolint/clinical/dev/"]
-    assert len(sarif.render(of(image("a")))["runs"]) == 1
+    assert len(rendered(of(image("a")))["runs"]) == 1
     odd = msgspec.structs.replace(of(), project="a/b c")
     assert scan(odd)["automationDetails"]["id"] == "scan/a%2Fb%20c/dev/"
 
@@ -253,7 +258,7 @@ def test_remarks_have_their_own_lines_and_fingerprints() -> None:
 
     def run(*remarks: Remark) -> Json:
         report = msgspec.structs.replace(of(), dockerfiles=list(remarks))
-        return dict(sarif.render(report)["runs"][1])
+        return dict(rendered(report)["runs"][1])
 
     one, two = run(remark(4), remark(9), remark(4))["results"]
     assert one["locations"][0]["physicalLocation"]["region"] == {"startLine": 4, "startColumn": 1}

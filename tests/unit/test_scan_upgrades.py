@@ -11,11 +11,19 @@ from hypothesis import given, settings
 
 from ci_tools.documents import Finding, Judged, ScanReport
 from ci_tools.report import versions
-from ci_tools.report.news import news
-from ci_tools.report.places import Place, found
-from ci_tools.report.upgrades import bases, counting, upgrades
+from ci_tools.report.news import News, news
+from ci_tools.report.places import Found, Place, found
+from ci_tools.report.upgrades import bases, upgrades
 from tests.fakes import scan_sample
 from tests.fakes.scan_reports import image, of, reports, vulnerability
+
+
+def counting(report: ScanReport) -> list[Found]:
+    return [one for one in found(report) if one.judged.standing == "counts"]
+
+
+def since(before: ScanReport, report: ScanReport) -> News:
+    return news(report, found(report), before)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +109,7 @@ def test_one_update_in_the_base_mends_all_components() -> None:
         vulnerability("CVE-3", layer="deep", fixed=""),
         vulnerability("CVE-4", layer="shared", fixed="1.2"),
     )
-    base, own = upgrades(report)
+    base, own = upgrades(counting(report))
     assert (base.package, base.installed, base.to) == ("pkg", ("1.0",), "1.10")
     assert (base.base, own.base) == ("python:3", "")
     assert base.places == (Place("python:3", "base", "base/Dockerfile", 2),)
@@ -116,7 +124,7 @@ def test_one_update_in_the_base_mends_all_components() -> None:
 def test_of_one_finding_with_several_severities_the_worst_is_told() -> None:
     low, high = (vulnerability("CVE-1", severity=one, layer="l") for one in ("LOW", "HIGH"))
     base: dict[str, Any] = {"bases": {"l": "python:3"}, "lines": {"l": 1}}
-    (one,) = upgrades(of(image("a", low, **base), image("b", high, **base)))
+    (one,) = upgrades(counting(of(image("a", low, **base), image("b", high, **base))))
     assert one.severities == {"HIGH": 1}
 
 
@@ -124,7 +132,7 @@ def test_only_what_counts_is_to_be_updated() -> None:
     finding = vulnerability("CVE-1")
     stands = ("below", "unfixed", "waived", "not affected")
     report = of(image("a", *(standing(finding, how) for how in stands)))
-    assert upgrades(report) == bases(counting(report)) == []
+    assert upgrades(counting(report)) == bases(counting(report)) == []
 
 
 @settings(max_examples=150, deadline=None)
@@ -138,7 +146,7 @@ def test_every_counted_finding_with_a_fix_is_in_exactly_one_update(report: ScanR
             if judged.standing == "counts"
         }
     )
-    updates = upgrades(report)
+    updates = upgrades(counting(report))
     mended = Counter(one.key for update in updates for one in update.findings)
     left = Counter(one.key for one in counting(report) if not one.finding.fixed)
     assert mended + left == wanted
@@ -155,7 +163,7 @@ def test_what_is_new_and_what_is_gone() -> None:
         image("a", msgspec.structs.replace(stays, installed="1.0.1", layer="other"), comes),
         image("b", stays),
     )
-    told = news(after, before)
+    told = since(before, after)
     assert [(one.found.component, one.found.finding.id) for one in told.new] == [
         ("a", "CVE-1"), ("b", "CVE-0"),
     ]  # fmt: skip
@@ -167,11 +175,11 @@ def test_what_is_new_and_what_is_gone() -> None:
 def test_what_counts_no_more_or_again_says_how_it_stood() -> None:
     finding = vulnerability("CVE-1")
     counts, waived = of(image("a", finding)), of(image("a", standing(finding)), policy="other")
-    (gone,) = news(waived, counts).gone
-    (new,) = news(counts, waived).new
+    (gone,) = since(counts, waived).gone
+    (new,) = since(waived, counts).new
     assert (gone.other, new.other) == ("waived", "waived")
-    assert news(waived, counts).policy
-    assert news(waived, counts).new == news(counts, waived).gone == ()
+    assert since(counts, waived).policy
+    assert since(counts, waived).new == since(waived, counts).gone == ()
 
 
 @pytest.mark.parametrize("incomplete", [{"status": "incomplete"}, {"database": None}])
@@ -179,7 +187,7 @@ def test_what_was_not_looked_for_is_neither_new_nor_gone(incomplete: Any) -> Non
     secret = Finding(kind="secret", id="key", target="/x")
     full = of(image("a", vulnerability("CVE-1"), secret))
     partly = of(image("a", **incomplete))
-    for told in (news(partly, full), news(full, partly)):
+    for told in (since(full, partly), since(partly, full)):
         assert told.unsure == ("a",)
         assert {one.found.finding.id for one in (*told.new, *told.gone)} == {"key"}
 
@@ -187,10 +195,10 @@ def test_what_was_not_looked_for_is_neither_new_nor_gone(incomplete: Any) -> Non
 @settings(max_examples=100, deadline=None)
 @given(reports(), reports())
 def test_news_of_nothing_and_the_other_way_round(one: ScanReport, other: ScanReport) -> None:
-    assert not (told := news(one, one)).new
+    assert not (told := since(one, one)).new
     assert not told.gone
     assert told.absent == ()
-    forward, back = news(one, other), news(other, one)
+    forward, back = since(other, one), since(one, other)
     new = {change.found.key for change in forward.new}
     gone = {change.found.key for change in forward.gone}
     assert not new & gone
@@ -205,13 +213,13 @@ def test_news_of_nothing_and_the_other_way_round(one: ScanReport, other: ScanRep
 
 def test_the_sample_tells_its_story() -> None:
     report, before = scan_sample.report(), scan_sample.before()
-    told = news(report, before)
+    told = since(before, report)
     ids = {change.found.finding.id for change in told.new}
     assert ids == {scan_sample.TORCH.id, scan_sample.KEY.id, scan_sample.OPENSSL[2].id}
     assert {(change.found.finding.package, change.other) for change in told.gone} == {
         ("curl", ""), ("mlflow", "waived"),
     }  # fmt: skip
-    first = upgrades(report)[0]
+    first = upgrades(counting(report))[0]
     assert (first.package, first.to, first.base) == (
         "libexpat1", "2.5.0-1+deb12u1", "python:3.11-slim-bookworm",
     )  # fmt: skip

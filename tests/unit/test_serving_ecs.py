@@ -357,7 +357,7 @@ def test_a_deleted_service_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_refusals_are_our_own_errors(code: str, kind: type[CIError]) -> None:
     local = PredictionService(cluster="c", region="r", endpoint_url="http://127.0.0.1:1")
-    client = aws.ecs(local)
+    client = aws.Clients(local)("ecs")
     with Stubber(client) as stub:
         stub.add_client_error("describe_services", code, "no")
         services = PredictionServices(
@@ -391,7 +391,7 @@ def test_a_stand_in_on_loopback_never_gets_real_credentials(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "real")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "real")
     local = PredictionService(cluster="c", region="r", endpoint_url="http://127.0.0.1:1")
-    credentials = aws.ecs(local)._request_signer._credentials
+    credentials = aws.Clients(local)("ecs")._request_signer._credentials
     assert credentials.access_key == "test"
     assert credentials.token is None
 

@@ -14,8 +14,8 @@ import moto
 import pytest
 
 from ci_tools.config import PredictionService
-from ci_tools.errors import ServiceError
-from ci_tools.local import stand_in
+from ci_tools.errors import EngineError, ServiceError
+from ci_tools.local import registry, stand_in
 from ci_tools.serving import logs
 from ci_tools.serving.logs import Line, tail
 
@@ -112,6 +112,14 @@ def test_the_engines_moments(stamp: str, at: str) -> None:
     assert (one.at, one.message) == (at, "said \ufffd")
 
 
+def test_a_progress_bar_of_a_container_is_one_line() -> None:
+    said = "2024-01-01T12:00:00Z 10%\r20%\r\n2024-01-01T12:00:01Z a\x0cb\u2028c\n"
+    bar, last = logs._engine_lines(said.encode(), "iris", "t")
+    assert "10%" in bar.message
+    assert "20%" in bar.message
+    assert last.at.startswith("2024-01-01T12:00:01")
+
+
 @pytest.fixture
 def a_container_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that lists a container which is gone when it is asked for."""
@@ -128,3 +136,20 @@ def a_container_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_container_that_goes_while_the_engine_is_asked_is_no_failure(tmp_path: Path) -> None:
     assert logs.engine("label", "svc", pattern=None, container=None)(THEN) == []
     assert stand_in.remove_containers(tmp_path, 1) == 0
+
+
+def test_an_engine_that_goes_in_the_middle_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It told its version and then was gone: requests' error, which docker-py lets out."""
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    monkeypatch.setattr("docker.APIClient._retrieve_server_version", lambda _: "1.45")
+    with pytest.raises(EngineError):
+        logs.engine("label", "svc", pattern=None, container=None)(THEN)
+    for ask in (
+        lambda: stand_in.remove_containers(tmp_path, 1),
+        lambda: registry.remove_container("a"),
+        lambda: registry.container_running("a"),
+    ):
+        with pytest.raises(EngineError):
+            ask()

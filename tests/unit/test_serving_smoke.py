@@ -98,6 +98,7 @@ def test_it_is_tried_again_until_the_answer_is_right(server: Server) -> None:
         ((500, b"oops"), "status 500 instead of 200: oops"),
         ((302, b""), "status 302"),  # a redirect is not followed
         ((200, b"<html>"), "not JSON"),
+        ((200, b"[" * 100_000), "not JSON"),
         ((200, b'{"v": 1}'), "answer.v is '1' instead of '2'"),
         ((200, b'{"w": 2}'), "has no 'v'"),
         ((200, b'{"v": "' + b"x" * (1 << 20) + b'"}'), "larger than"),

@@ -96,7 +96,7 @@ def test_a_fault_of_another_environment_is_found_in_every_one() -> None:
 
 @pytest.mark.parametrize("key", ["service", "model", "environments", "port"])
 def test_what_a_service_is_cannot_differ_by_environment(key: str) -> None:
-    assert f"'environments[...].{key}'" in refused(f"environments: {{prod: {{{key}: x}}}}")
+    assert f"'environments.prod.{key}' (line 2)" in refused(f"environments: {{prod: {{{key}: x}}}}")
 
 
 def test_a_secret_in_an_override_is_never_shown() -> None:

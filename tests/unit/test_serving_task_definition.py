@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from typing import Any
 
 import botocore.session
@@ -282,6 +283,126 @@ def test_the_same_revision_has_one_hash_in_any_account() -> None:
     assert theirs != ours
     assert sha256(theirs) == sha256(ours)
     assert difference(theirs, ours) != []
+
+
+PLAIN: dict[str, Any] = {
+    "family": "iris",
+    "networkMode": "awsvpc",
+    "cpu": "256",
+    "memory": "512",
+    "volumes": [{"name": "a"}, {"name": "b"}],
+    "containerDefinitions": [
+        {
+            "name": "iris",
+            "image": IMAGE,
+            "portMappings": [{"containerPort": 80}, {"containerPort": 81}],
+            "environment": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
+            "secrets": [{"name": "C", "valueFrom": SECRET}, {"name": "D", "valueFrom": SECRET}],
+            "mountPoints": [{"sourceVolume": "a"}, {"sourceVolume": "b"}],
+        },
+        {"name": "beside", "image": IMAGE},
+    ],
+}
+
+
+def turned(key: str) -> Callable[[dict[str, Any]], None]:
+    def turn(definition: dict[str, Any]) -> None:
+        holder = definition if key in definition else definition["containerDefinitions"][0]
+        holder[key].reverse()
+
+    return turn
+
+
+def with_host_ports(definition: dict[str, Any]) -> None:
+    for port in definition["containerDefinitions"][0]["portMappings"]:
+        port |= {"hostPort": port["containerPort"], "protocol": "tcp"}
+
+
+def adding(**more: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda definition: definition.update(more)
+
+
+SAME: dict[str, Callable[[dict[str, Any]], None]] = {
+    **{key: turned(key) for key in ("volumes", "containerDefinitions", "portMappings",
+                                    "environment", "secrets", "mountPoints")},
+    "hostPort": with_host_ports,
+    "cpu as a number": adding(cpu=256),
+    "cpu as vCPU": adding(cpu=".25 vCPU"),
+    "memory as GB": adding(memory="0.5 GB"),
+    "tags": adding(tags=[{"key": "a", "value": "b"}]),
+    "compatibilities": adding(compatibilities=["EC2", "FARGATE"]),
+    "taskDefinitionArn": adding(taskDefinitionArn="arn"),
+    "requiresAttributes": adding(requiresAttributes=[{"name": "x"}]),
+    "revision": adding(revision=7),
+    "status": adding(status="ACTIVE"),
+    "registeredAt": adding(registeredAt="2026-01-01"),
+    "deregisteredAt": adding(deregisteredAt="2026-01-01"),
+    "registeredBy": adding(registeredBy="arn"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", SAME)
+def test_each_way_to_say_the_same_definition(how: str) -> None:
+    other = copy.deepcopy(PLAIN)
+    SAME[how](other)
+    assert other != PLAIN
+    assert difference(PLAIN, other) == []
+    assert sha256(PLAIN) == sha256(other)
+
+
+def test_a_host_port_counts_where_it_is_one() -> None:
+    other = copy.deepcopy(PLAIN)
+    with_host_ports(other)
+    assert difference({**PLAIN, "networkMode": "bridge"}, {**other, "networkMode": "bridge"})
+
+
+NETWORK = {"subnets": ["a", "b"], "securityGroups": ["c", "d"], "assignPublicIp": "DISABLED"}
+SERVICE: dict[str, Any] = {
+    "platformVersion": "LATEST",
+    "deploymentConfiguration": {
+        "maximumPercent": 200,
+        "minimumHealthyPercent": 100,
+        "deploymentCircuitBreaker": {"enable": False, "rollback": False},
+    },
+    "networkConfiguration": {"awsvpcConfiguration": NETWORK},
+}
+
+
+def networked(**changes: Any) -> dict[str, Any]:
+    return {"networkConfiguration": {"awsvpcConfiguration": {**NETWORK, **changes}}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"platformVersion": None},
+        {"deploymentConfiguration": {}},
+        {"deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 100}},
+        {"desiredCount": 7},
+        {"tags": [{"key": "a", "value": "b"}]},
+        networked(subnets=["b", "a"]),
+        networked(securityGroups=["d", "c"]),
+        networked(assignPublicIp=None),
+    ],
+)
+def test_each_way_to_say_the_same_service(changes: dict[str, Any]) -> None:
+    assert normalise_service({**SERVICE, **changes}) == normalise_service(SERVICE)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"platformVersion": "1.4.0"},
+        {"deploymentConfiguration": {"maximumPercent": 150}},
+        {"deploymentConfiguration": {"minimumHealthyPercent": 50}},
+        {"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": True}}},
+        networked(subnets=["a"]),
+        networked(securityGroups=["c", "e"]),
+        networked(assignPublicIp="ENABLED"),
+    ],
+)
+def test_each_other_service(changes: dict[str, Any]) -> None:
+    assert normalise_service({**SERVICE, **changes}) != normalise_service(SERVICE)
 
 
 def test_a_services_defaults_make_no_difference() -> None:

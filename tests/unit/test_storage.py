@@ -108,6 +108,8 @@ def test_equal_documents_are_equal_bytes(templates: dict[str, str]) -> None:
         (b"{", "is damaged"),
         (b"\xff", "is damaged"),
         (b"[]", "is damaged"),
+        (b'{"schema": 1, "templates": {"a": "\xff"}}', "is damaged"),
+        (b'{"schema": 1, "more": ' + b"[" * 100_000, "is damaged"),
         (b"{}", "is damaged"),
         (b'{"schema": 1}', "is damaged"),
         (b'{"schema": 1, "templates": {}, "more": 1}', "is damaged"),

@@ -164,7 +164,9 @@ def test_what_is_refused_is_told_with_its_line(repository: Any, image: str, said
         ("implementation: {graph: {}}\n", "is no component template"),
         ("implementation: {}\n" + V1, "'implementation' is there twice"),
         ("x: &i train\nimplementation: {container: {image: *i}}", "without an alias"),
-        ("--- a\n--- b\n", "does not parse"),
+        ("--- a\n--- b\n", "holds 2 YAML documents"),
+        (V1 + "---\n" + V1, "holds 2 YAML documents"),
+        (V2 + "---\nplatforms: {}\n---\n" + V2, "holds 3 YAML documents"),
         ("implementation: {container: {<<: *x}}", "does not parse"),
     ],
 )  # fmt: skip

@@ -31,7 +31,7 @@ def run(state: str = "SUCCEEDED", **fields: Any) -> Run:
 @pytest.mark.parametrize(
     ("one", "error"),
     [
-        (run("TIMEOUT", url="http://here"), RunTimeoutError),
+        (run("TIMEOUT", message="it may still go on", url="http://here"), RunTimeoutError),
         (run("FAILED", message="no memory", url="http://here"), RunFailedError),
         (run("CANCELED", message="somebody else cancelled it"), RunFailedError),
         (run("SKIPPED"), RunFailedError),
@@ -45,7 +45,7 @@ def test_what_a_run_means(one: Run, error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
         train.raise_failures(Training(environment="e", runs=[run(), one]))
     assert type(caught.value) is error
-    told = ("'p'", one.message if one.state != "TIMEOUT" else "", *one.unmet, one.url)
+    told = ("'p'", one.message, *one.unmet, one.url)
     assert all(said in str(caught.value) for said in told)
 
 
@@ -91,3 +91,9 @@ def test_of_several_tests_the_default_ones_model_is_deployed(tmp_path: Path) -> 
     assert model(made("a"), made("b")) == "s3://models/b"
     with pytest.raises(MissingInputError, match="no successful run"):
         model(made("default", unmet=["a is 0"]), made("smoke"))
+    other = run(artifacts={"fit.model": Artifact(uri="s3://m", sha256="0" * 64)})
+    with pytest.raises(ConfigError, match=r"'model' of 'p', .* it made: fit\.model"):
+        model(other)
+    unhashed = run(artifacts={"model": Artifact(uri="s3://m")})
+    with pytest.raises(MissingInputError, match="no hash is known"):
+        model(unhashed)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from ci import choosing
+from ci.workspace import Workspace
 from ci_tools import config, config_training
 from ci_tools.config_training import Declared, TrainingTest
 from ci_tools.errors import ConfigError
@@ -85,7 +86,7 @@ def test_only_files_of_that_name_below_the_directory_are_tests(repository: Any) 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("pipeline: p\ntests: {a: {expects: {}}}", "unknown key 'tests[...].expects'"),
+        ("pipeline: p\ntests: {a: {expects: {}}}", "unknown key 'tests.a.expects' (line 2)"),
         ("pipeline: p\ntests: {a: {expect: {metrics: {m: {minimum: 1}}}}}", "'min'"),
         ("pipeline: p\ntests: {}", "tests"),
         ("tests: {a: {}}", "pipeline"),
@@ -166,6 +167,21 @@ def test_all_that_are_for_the_environment() -> None:
     assert chosen(environment="prod") == ["a/default", "b/smoke", "b/full"]
     left = choosing.choose(TESTS, (), AVAILABLE, "dev").left_out
     assert left == [("b/full", "it is for prod only")]
+
+
+def test_a_release_needs_every_one_of_them(repository: Any) -> None:
+    """Also of a pipeline of which another test was run."""
+    text = "environments: {dev: {}, prod: {}}\npipelines: {named: {training: {train: true}}}"
+    declared(repository, ci_yaml=text, training=WHOLE)
+    for environment, labels in {
+        "dev": ["training", "training/smoke", "training/nightly"],
+        "prod": ["training", "training/nightly"],
+    }.items():
+        workspace = Workspace(
+            repository=repository.root, build=repository.root / "build",
+            environment_name=environment,
+        )  # fmt: skip
+        assert choosing.tested(workspace) == labels
 
 
 def test_named_ones() -> None:

@@ -85,6 +85,10 @@ def test_a_missing_metric_misses_and_says_why_it_is_not_known() -> None:
     one = run(unknown="nobody tells")
     assert missed(one, Expect(metrics={"a": Bound()})) == ["a was not reported (nobody tells)"]
     assert missed(run(), Expect()) == []
+    other = run(metrics={"Output": 0.9, "train.loss": 0.1})
+    assert missed(other, Expect(metrics={"a": Bound()})) == [
+        "a was not reported (reported: Output, train.loss)"
+    ]
 
 
 def test_every_miss_is_told_in_the_order_of_the_file() -> None:

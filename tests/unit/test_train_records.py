@@ -262,12 +262,16 @@ def test_what_a_branch_ran_is_mains_baseline_once_it_is_merged(world: World) -> 
     assert found.run_id == run.run_id
 
 
-def test_a_baseline_with_other_parameters_is_said(world: World) -> None:
+def test_a_baseline_with_other_parameters_is_said(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     world.tests = {"training": COMPARED}
     world.commit()
     world.train()
     (run,) = world.train("training", parameters={"rows": 8}).runs
     assert run.notes == ["main's last run had other parameters"]
+    # It is compared all the same.
+    assert "] training/smoke: main's last run had other parameters\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("status", [401, 403, 405, 500])

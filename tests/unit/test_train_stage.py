@@ -51,11 +51,11 @@ def test_a_test_is_run_judged_and_reported(world: World) -> None:
     training = world.train()
     (run,) = training.runs
     assert (run.test, run.state, run.parameters) == ("smoke", "SUCCEEDED", {"rows": 7})
-    assert run.unmet == ["accuracy is 0.8, below 0.9", "loss was not reported"]
+    assert run.unmet == ["accuracy is 0.8, below 0.9", "loss was not reported (reported: accuracy)"]
     assert world.cases() == {
         "train.training/smoke.run": "passed",
         "train.training/smoke.metrics.accuracy": "failure: accuracy is 0.8, below 0.9",
-        "train.training/smoke.metrics.loss": "failure: loss was not reported",
+        "train.training/smoke.metrics.loss": "failure: loss was not reported (reported: accuracy)",
         "train.training/smoke.duration": "passed",
     }
     root = ET.parse(world.repository.root / "build/reports/training.xml").getroot()
@@ -207,6 +207,15 @@ def test_a_run_that_takes_too_long_is_cancelled_and_waited_for(
     (kept,) = world.kubeflow.runs.values()
     assert kept["state"] == ("CANCELING" if stubborn else "CANCELED")
     with pytest.raises(RunTimeoutError, match="training/slow"):
+        train.raise_failures(training)
+
+
+def test_a_run_that_waits_for_a_person_says_so_when_its_time_is_over(world: World) -> None:
+    world.kubeflow.states = ["RUNNING", "PAUSED"]
+    world.tests = {"training": declaring(slow="{timeout: 1}")}
+    world.commit()
+    training = world.train()
+    with pytest.raises(RunTimeoutError, match=r"cancelled after 1 seconds while it was PAUSED"):
         train.raise_failures(training)
 
 

@@ -26,6 +26,9 @@ told = json.load(open(os.path.join(here, "behaviour.json")))
 arguments = sys.argv[1:]
 with open(os.path.join(here, "calls"), "a") as calls:
     calls.write(json.dumps(arguments) + "\\n")
+with open(os.path.join(here, "variables"), "a") as variables:
+    said = {{name: it for name, it in os.environ.items() if name.startswith("TRIVY_")}}
+    variables.write(json.dumps(said) + "\\n")
 options = dict(one[2:].split("=", 1) for one in arguments if one.startswith("--") and "=" in one)
 if arguments[0] == "--version":
     print(json.dumps({{"Version": told.get("version", "0.76.0")}}))
@@ -58,6 +61,8 @@ if told.get("damaged") and "vuln" in options.get("scanners", ""):
     print("FATAL run error: init error: DB error: failed to open db: invalid database")
     sys.exit(1)
 if told.get("killed"):
+    if arguments[0] == "convert":
+        open(options["output"], "w").write("{{")
     os.kill(os.getpid(), 9)
 if told.get("fails"):
     print(told["fails"], file=sys.stderr)
@@ -85,7 +90,15 @@ class Fake:
 
     @property
     def calls(self) -> list[list[str]]:
-        path = self.folder / "calls"
+        return self._noted("calls")
+
+    @property
+    def variables(self) -> list[dict[str, str]]:
+        """Trivy's own, of each call."""
+        return self._noted("variables")
+
+    def _noted(self, name: str) -> list[Any]:
+        path = self.folder / name
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
 
@@ -120,10 +133,34 @@ def databases(fake: Fake, home: Path, source: str | None = None) -> Databases:
 def test_the_version_is_asked_once_for_each_program(fake: Fake, tmp_path: Path) -> None:
     for _ in range(2):
         assert Trivy(tmp_path / "home", Sources()).version == "0.76.0"
-    assert fake.calls == [["--version", "--format", "json"]]
+    assert fake.calls == [["--version", "--config=", "--format", "json"]]
     fake.does(version="0.77.0")
     fake.program.write_text(fake.program.read_text() + "\n")
     assert Trivy(tmp_path / "home", Sources()).version == "0.77.0"
+
+
+def test_no_program_of_trivys_reads_what_lies_about(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not its own files of the repository, and of its variables none that hides a finding."""
+    variables = {"TRIVY_SEVERITY": "LOW", "TRIVY_CONFIG": "x", "TRIVY_SERVER": "http://x"}
+    kept = {"TRIVY_PASSWORD": "p", "TRIVY_CACERT": "c", "TRIVY_DB_REPOSITORY": "d"}
+    for name, value in {**variables, **kept}.items():
+        monkeypatch.setenv(name, value)
+    trivy = Trivy(tmp_path / "home", Sources(checks="registry.example.com/checks"))
+    _ = trivy.version, trivy.databases.checks()
+    scanned(trivy, tmp_path)
+    report = tmp_path / "one" / "trivy.json"
+    trivy.sbom(report, tmp_path / "sbom", log=tmp_path / "log")
+    trivy.match(tmp_path / "sbom", report, timeout=60, log=tmp_path / "log")
+    commands = [call[0] for call in fake.calls]
+    assert sorted(commands) == ["--version", "config", "convert", "image", "image", "sbom"]
+    assert all("--config=" in call for call in fake.calls)
+    looks = [call for call in fake.calls if any(one.startswith("--output") for one in call)]
+    assert len(looks) == 3
+    assert all("--ignorefile=" in call for call in looks)
+    assert "--secret-config=" in next(call for call in looks if call[0] == "image")
+    assert {name: value for one in fake.variables for name, value in one.items()} == kept
 
 
 def test_a_damaged_note_of_the_version_is_asked_again(fake: Fake, tmp_path: Path) -> None:
@@ -306,6 +343,18 @@ def test_a_trivy_that_is_killed_is_told_so(fake: Fake, tmp_path: Path) -> None:
     fake.does(killed=True)
     with pytest.raises(ToolError, match="killed by signal 9"):
         scanned(Trivy(tmp_path / "home", Sources()), tmp_path)
+
+
+def test_an_sbom_is_whole_or_not_there(fake: Fake, tmp_path: Path) -> None:
+    trivy = Trivy(tmp_path / "home", Sources())
+    report, sbom, log = tmp_path / "trivy.json", tmp_path / "sbom.cdx.json", tmp_path / "log"
+    trivy.sbom(report, sbom, log=log)
+    assert sbom.read_text() == "{}"
+    sbom.unlink()
+    fake.does(killed=True)
+    with pytest.raises(ToolError, match="makes no SBOM"):
+        trivy.sbom(report, sbom, log=log)
+    assert not sbom.exists()
 
 
 def test_a_database_that_cannot_be_opened_is_as_good_as_none(fake: Fake, tmp_path: Path) -> None:

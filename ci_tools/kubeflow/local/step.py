@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import urllib.parse
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from ci_tools.file_uri import path_of
 from ci_tools.kubeflow.containers import Ended
 from ci_tools.kubeflow.local import limits, messages, placeholders, platform
 from ci_tools.kubeflow.local.resolve import (
@@ -185,8 +185,7 @@ class Steps:
             message,
             constants,
         )
-        split = urllib.parse.urlsplit(uri)
-        path = urllib.parse.unquote(split.path) if split.scheme == "file" else uri
+        path = str(path_of(uri) or uri)
         if path.startswith("/") and not Path(path).exists():
             raise InputError(f"there is no {path} to import")
         if importer.get("downloadToWorkspace"):

@@ -21,14 +21,17 @@ class CommandSteps {
                      files: world.files('sh', 'build/**'), locks: world.layers.findAll { it.lock }*.lock,
                      timeouts: world.timeouts.collect { it.subMap(['scope', 'minutes']) }]
         world.log(event)
-        if (node.lost) {
+        def rule = node.lost ? [lost: true] : world.answer(command)
+        if (rule.lost) {
             node.gone = true
             world.events[-1].exit = 'lost'
             throw FlowInterruptedException.of(Result.ABORTED, 'agent')
         }
-        def rule = world.answer(command)
         if (rule.hang) { world.hang("sh ${command}") }
-        if (rule.abort) { throw FlowInterruptedException.of(Result.ABORTED, 'user') }
+        if (rule.abort) {
+            node.gone = rule.gone as boolean
+            throw FlowInterruptedException.of(Result.ABORTED, 'user')
+        }
         def answer = world.scenario.shell ? really(command, node) : [exit: 0]
         if (answer.exit == 0) { answer = canned(rule) }
         world.events[-1].exit = answer.exit

@@ -109,7 +109,7 @@ class World {
             around([variables: variables], body)
         } finally {
             nodes.removeAt(nodes.size() - 1)
-            log(event: 'agent-end', label: label, node: number,
+            log(event: 'agent-end', label: label, node: number, gone: node.gone ?: false,
                 left: disk.list(workspace), left_in_tmp: disk.list(temporary))
         }
     }
