@@ -234,8 +234,10 @@ def test_a_journal_that_is_about_to_be_closed_is_waited_for(
     ids=["nobody waits", "it goes back", "it is within a step"],
 )
 def test_one_that_is_open_for_long_is_not(
-    registry: Registry, tmp_path: Path, seconds: float, changes: dict[str, Any], state: Any
-) -> None:
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    seconds: float, changes: dict[str, Any], state: Any,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(journal, "_CLOSING", 0.2)
     one: d.Journal = begun(2)
     for step in one.steps:
         step.state = "done"
