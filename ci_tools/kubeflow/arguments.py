@@ -71,9 +71,8 @@ def _coerced(pipeline: str, name: str, parameter: Parameter, value: JsonValue) -
         raise ConfigError(
             f"parameter '{name}' of pipeline '{pipeline}' must be "
             f"{_WORDS.get(parameter.type, parameter.type)}, not {json.dumps(value)}",
-            f"Put it in quotes, or give another {_GIVE}"
-            if parameter.type == "STRING"
-            else f"Give another {_GIVE}",
+            ("Put it in quotes, or give" if parameter.type == "STRING" else "Give")
+            + f" another {_GIVE.replace('NAME', name)}",
         ) from error
 
 

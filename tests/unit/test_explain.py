@@ -199,7 +199,7 @@ def test_mistakes(project: Any) -> None:
     with pytest.raises(MissingInputError):
         stage.explain(workspace(project.root), "train")
     lock(project.root)
-    with pytest.raises(ConfigError, match=r"Did you mean 'train'\.$"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'train'\?$"):
         stage.explain(workspace(project.root), "trian")
     (project.root / "other/Dockerfile").unlink()
     with pytest.raises(ConfigError, match="any more, though the lock has it"):
