@@ -189,7 +189,7 @@ def test_a_wrong_parameter_is_told_before_anything_is_uploaded(
 ) -> None:
     for wrong, words in (
         ({"row": "5"}, "pipeline 'training' has no parameter 'row'. Did you mean 'rows'"),
-        ({"rows": "many"}, 'must be an integer, not "many". Give another with -p NAME=VALUE'),
+        ({"rows": "many"}, 'must be an integer, not "many". Give another with -p rows=VALUE'),
     ):
         with pytest.raises(ConfigError) as caught:
             launching.launch(workspace(project), "training", parameters=wrong, images={})
