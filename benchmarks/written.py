@@ -22,11 +22,11 @@ from shared import Bench, call
 from ci_tools.images import upload
 from ci_tools.images.artifacts import digest_of
 from ci_tools.images.registry import Registry
-from ci_tools.local import bases
+from ci_tools.local import debian
 
 _IMAGE = "application/vnd.oci.image"
 # With git the base has what a base of data scientists has: 235 MB, 120 packages.
-_RECIPE, _MORE = bases.Recipe("python", "bookworm", "3.11"), ["git", "gcc"]
+_RECIPE, _MORE = debian.Recipe("python", "bookworm", "3.11"), ["git", "gcc"]
 
 
 class Layer(NamedTuple):
@@ -63,7 +63,7 @@ def base(bench: Bench) -> Base:
         file = Path(directory) / "base.tar"
         command = [
             f"{word},{','.join(_MORE)}" if word.startswith("--include=") else word
-            for word in bases.bootstrap_command(_RECIPE, file)
+            for word in debian.bootstrap_command(_RECIPE, file)
         ]
         call(command, bench.scratch, {**os.environ, "SOURCE_DATE_EPOCH": "1686355200"})
         tar = file.read_bytes()
