@@ -15,6 +15,7 @@ import shlex
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def run(bench: Bench) -> Table:
         for prefix, what in (("plain", OURS), ("attached", WITH)):
             here.prepare()
             here.ours(prefix)
-            again = in_turn({f"again: {what}": Side(lambda p=prefix: here.ours(p))}, bench.runs)
+            again = in_turn({f"again: {what}": Side(partial(here.ours, prefix))}, bench.runs)
             (times,) = again.values()
             assert here.last["moved"] == here.last["bytes"] == here.last["manifests"] == 0
             goal, median = Goal(1, "< 1 s, 0 blobs"), statistics.median(times)

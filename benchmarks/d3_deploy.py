@@ -67,8 +67,9 @@ def run(bench: Bench) -> Table:
     }
     taken = in_turn(sides, bench.runs)
     table = Table("D3: a new revision of a service in ministack: `ci deploy`")
-    table.compare("against register, update, wait and one request by boto3", *taken.values())
-    over = [mine - theirs for mine, theirs in zip(*taken.values(), strict=True)]
+    mine, theirs = taken["ours"], taken["raw"]
+    table.compare("against register, update, wait and one request by boto3", mine, theirs)
+    over = [one - other for one, other in zip(mine, theirs, strict=True)]
     goal = Goal(2.0, "< 2 s more")
     table.add("more than those calls", seconds(over), "", "", goal, statistics.median(over))
     again = in_turn(

@@ -142,8 +142,8 @@ def schedule(
                     continue
                 checking += 1
             heapq.heappush(running, (now + getattr(images[task[0]], task[1]), task))
-        for one in held:
-            heapq.heappush(ready, one)
+        for waiting in held:
+            heapq.heappush(ready, waiting)
         now, task = heapq.heappop(running)
         if task[1] == "check":
             checking -= 1
