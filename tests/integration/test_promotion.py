@@ -53,18 +53,7 @@ from tests.integration.contents import absent
 from tests.integration.worlds import SBOM, Parts, World, name
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    with worlds.running(tmp_path_factory.mktemp("parts")) as made:
-        yield made
-
-
-@pytest.fixture
-def world(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    worlds.put_back(monkeypatch)
-    return parts.world(tmp_path)
+parts, world = worlds.fixtures()
 
 
 # what a promotion is --------------------------------------------------------------------------

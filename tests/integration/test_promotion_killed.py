@@ -4,9 +4,8 @@ back, and the whole world is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,18 +15,7 @@ from tests.integration import promoting, worlds
 from tests.integration.worlds import Driver, Parts, World, name
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    with worlds.running(tmp_path_factory.mktemp("parts")) as made:
-        yield made
-
-
-@pytest.fixture
-def world(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    worlds.put_back(monkeypatch)
-    return parts.world(tmp_path)
+parts, world = worlds.fixtures()
 
 
 AT_ONCE = 4

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +37,9 @@ from tests.integration.test_promotion import interrupted, signs
 from tests.integration.worlds import Parts, World, name
 
 pytestmark = pytest.mark.integration
+parts, world = worlds.fixtures()
 MAIN = "refs/remotes/origin/main"
 ASKED = promote.Request(approvals=("ann",))
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    with worlds.running(tmp_path_factory.mktemp("parts")) as made:
-        yield made
-
-
-@pytest.fixture
-def world(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    worlds.put_back(monkeypatch)
-    return parts.world(tmp_path)
 
 
 def journal(world: World) -> Journal:

@@ -346,3 +346,19 @@ def put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def name(parts: Parts, key: str) -> str:
     return parts.releases[key].release.name
+
+
+def fixtures() -> tuple[Any, Any]:
+    """Of a module of tests: `parts`, that all of its tests share, and `world`, each test's own."""
+
+    @pytest.fixture(scope="module")
+    def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+        with running(tmp_path_factory.mktemp("parts")) as made:
+            yield made
+
+    @pytest.fixture
+    def world(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+        put_back(monkeypatch)
+        return parts.world(tmp_path)
+
+    return parts, world
