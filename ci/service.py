@@ -168,7 +168,7 @@ def _one(workspace: Workspace, name: str | None) -> Servable:
 
 
 def _ago(since: str) -> timedelta:
-    written = re.fullmatch(r"([0-9]{1,6})([smhd])", since)
-    if written is None:
+    # So many digits that it is a moment of our calendar.
+    if re.fullmatch(r"[0-9]{1,6}[smh]|[0-9]{1,4}d", since) is None:
         raise ConfigError(f"'{since[:50]}' is no time span", "Write 90s, 10m, 2h or 1d")
-    return timedelta(**{_UNITS[written[2]]: int(written[1])})
+    return timedelta(**{_UNITS[since[-1]]: int(since[:-1])})

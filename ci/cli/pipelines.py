@@ -52,7 +52,7 @@ def list_(workspace: Workspace, as_json: bool) -> None:
 @click.option(
     "--launched",
     metavar="DAYS",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 36_500),
     help="Instead: what you launched by hand, and its files here, once it is so many days old.",
 )
 def prune(

@@ -86,7 +86,7 @@ class Policy(_Section):
     environments: dict[str, Override] = {}
     waivers: list[Waiver] = []
     vex: list[Said] = []
-    database_days: Annotated[int, Meta(ge=1)] = 7
+    database_days: Annotated[int, Meta(ge=1, le=36_500)] = 7
 
 
 @dataclass(frozen=True)

@@ -428,3 +428,10 @@ def test_the_last_parameter_counts() -> None:
 def test_what_is_no_parameter(pair: str) -> None:
     with pytest.raises(ConfigError, match="is no parameter"):
         parsed((pair,))
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "x", "99999999999"])
+def test_old_is_a_number_of_days_that_a_calendar_has(days: str) -> None:
+    done = ci("pipelines", "prune", "--launched", days)
+    assert done.returncode == errors.USAGE_EXIT_CODE
+    assert "'--launched'" in done.stderr

@@ -281,7 +281,7 @@ def test_a_dry_run_of_a_roll_back_asks_nobody(workspace: Workspace, services: Se
     assert done.stdout.splitlines()[0] == "service 'rose' in cluster 'dev': back to 12"
 
 
-@pytest.mark.parametrize("since", ["10", "m", "-1m", "1w", "", "9999999s"])
+@pytest.mark.parametrize("since", ["10", "m", "-1m", "1w", "", "9999999s", "10000d", "\u0663d"])
 def test_a_time_span_that_is_none(workspace: Workspace, since: str) -> None:
     with pytest.raises(ConfigError, match="no time span"):
         service.logs(workspace, "rose", since, None, None, follow=False)

@@ -79,6 +79,7 @@ def test_but_not_in_both(tmp_path: Path) -> None:
         ("vex: [/etc/passwd]", "outside the repository"),
         ("vex: [missing.json]", "cannot be read"),
         ("database_days: 0", "database_days"),
+        ("database_days: 99999999999", "database_days"),  # no day of the calendar
         ("ignore_unfixed: true\nignore_unfixed: false", "twice"),
         ("!!python/object/apply:os.system [id]", "scan-policy.yaml"),
     ],
