@@ -67,7 +67,7 @@ def _coerced(pipeline: str, name: str, parameter: Parameter, value: JsonValue) -
         return None
     try:
         return _as(parameter.type, value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # the latter: an integer that is no double
         raise ConfigError(
             f"parameter '{name}' of pipeline '{pipeline}' must be "
             f"{_WORDS.get(parameter.type, parameter.type)}, not {json.dumps(value)}",

@@ -300,6 +300,7 @@ def test_values_become_the_declared_type(name: str, given_: Any, got: Any) -> No
         ("f", "x"),
         ("f", "nan"),
         ("f", float("inf")),
+        pytest.param("f", 10**400, id="f-no double"),
         ("f", [1]),
         ("b", 1),
         ("b", "maybe"),
